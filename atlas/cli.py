@@ -1,0 +1,191 @@
+"""The command `atlas`: a thin skin over the Python interface."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from featviz.errors import UserError
+from featviz.layers import infer_layout, layer_names, read
+from featviz.models import DEFAULT_MODEL, load_model, model_names
+from featviz.progress import bars
+
+from .build import Settings, build
+
+app = typer.Typer(
+    help="See what a vision network has learned.", no_args_is_help=True, rich_markup_mode="rich", add_completion=False
+)
+
+ModelOption = Annotated[str, typer.Option("--model", help="efficientnet_lite0, timm/NAME, torchvision/NAME, ...")]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="Local .safetensors or .pth file instead of the published weights.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="On an error, show the traceback.")]
+
+_DEFAULTS = Settings(layer="")
+
+
+@app.command("build")
+def build_command(
+    layer: Annotated[
+        str | None, typer.Argument(help="Dotted name, as `atlas layers` lists them. Default: the model's own choice.")
+    ] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    images: Annotated[
+        str, typer.Option("--images", help="A folder, `photos` (embedded), or a data set such as imagenette.")
+    ] = "photos",
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")] = Path(
+        "atlas-out"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")] = False,
+    grid: Annotated[str, typer.Option("--grid", help="Cells per side; several with commas: 20,40.")] = ",".join(
+        map(str, _DEFAULTS.grid)
+    ),
+    icon: Annotated[int, typer.Option("--icon", help="Pixels per side of an icon.")] = _DEFAULTS.icon,
+    steps: Annotated[int, typer.Option("--steps", help="Optimisation steps per icon.")] = _DEFAULTS.steps,
+    samples: Annotated[
+        int, typer.Option("--samples", help="How many activations; few images are shown in several crops to get them.")
+    ] = _DEFAULTS.samples,
+    per_image: Annotated[
+        int, typer.Option("--per-image", help="Activations from each view of an image, at random positions.")
+    ] = _DEFAULTS.per_image,
+    min_count: Annotated[
+        int, typer.Option("--min-count", help="Cells with fewer activations stay empty.")
+    ] = _DEFAULTS.min_count,
+    reducer: Annotated[str, typer.Option("--reducer", help="Layout: umap, tsne or pca.")] = _DEFAULTS.reducer,
+    attempts: Annotated[int, typer.Option("--attempts", help="Draw each icon so often, keep the best.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same machine: same bytes.")] = 0,
+    device: DeviceOption = "auto",
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode images.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw the activation atlas of a layer: what it represents, laid out by similarity.
+
+    Samples activations over the images, lays them out with UMAP, averages them on grids and draws each cell's icon.
+    OUT gets index.html, atlas.png, cells.json, icons/, store/ and, last of all, manifest.json.
+
+    Example: atlas build blocks.5 --images my-photos --grid 20,40 --out my-atlas
+    """
+    wanted = _numbers(grid)
+    with bars(quiet=quiet) as progress:
+        made = build(
+            load_model(model, weights=weights, device=device),
+            layer,
+            images,
+            out=out,
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+            grid=wanted,
+            icon=icon,
+            steps=steps,
+            samples=samples,
+            per_image=per_image,
+            min_count=min_count,
+            reducer=reducer,
+            attempts=attempts,
+            seed=seed,
+        )
+    if as_json:
+        print(json.dumps({"out": str(out), **made.manifest}, indent=1))
+    elif not quiet:
+        skipped = made.manifest["images"]["skipped"]
+        console = Console(stderr=True)
+        for level, count in made.manifest["cells"].items():
+            console.print(f"{count} of {level} x {level} cells drawn")
+        console.print(f"median score {made.manifest['median_score']:.2f}")
+        if skipped:
+            console.print(
+                f"{len(skipped)} image(s) skipped, see manifest.json; the first: {escape(skipped[0]['name'])}"
+            )
+        console.print(f"open {escape(str(out / 'index.html'))}")
+
+
+@app.command("models")
+def models_command(
+    pattern: Annotated[str, typer.Argument(help="Show names that contain this.")] = "", as_json: JsonOption = False
+) -> None:
+    """List the networks that --model takes.
+
+    Example: atlas models resnet50
+    """
+    names = [name for name in model_names() if pattern.lower() in name.lower()]
+    print(json.dumps(names) if as_json else "\n".join(names))
+
+
+@app.command("layers")
+def layers_command(
+    model: Annotated[str, typer.Argument(help="A name that `atlas models` lists.")] = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List a network's layers: name, kind, channels and map size for its own input size.
+
+    Example: atlas layers efficientnet_lite0
+    """
+    rows = _layer_table(model, weights)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table("layer", "kind", "channels", "map")
+    for row in rows:
+        place = f"{row['rows']} x {row['columns']}" if row["channels"] else ""
+        table.add_row(row["layer"], row["kind"], str(row["channels"] or ""), place)
+    Console().print(table)
+
+
+def _layer_table(name: str, weights: Path | None) -> list[dict[str, Any]]:
+    import torch
+
+    model = load_model(name, weights=weights, device="cpu")
+    height, width = model.preprocess.size
+    names = layer_names(model.network)
+    with torch.inference_mode(), read(model.network.eval(), names) as outputs:
+        model.network(torch.zeros(1, model.preprocess.channels, height, width))
+    rows = []
+    for layer, module in list(model.network.named_modules())[1:]:
+        row: dict[str, Any] = {"layer": layer, "kind": type(module).__name__, "channels": None}
+        if layer in outputs:
+            try:
+                layout = infer_layout(model.network, layer, outputs[layer], batch=1, size=(height, width))
+                _, row["channels"], row["rows"], row["columns"] = layout.maps(outputs[layer]).shape
+            except UserError:
+                pass
+        rows.append(row)
+    return rows
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--grid takes numbers with commas, such as 20,40; got {text!r}.") from None
+
+
+def main() -> None:
+    """Run the command: exit code 0 done, 1 failed (told in one paragraph), 2 wrong use of the command line."""
+    debug = "--debug" in sys.argv
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        if debug:
+            raise
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; the same command goes on from here")
+        sys.exit(130)

@@ -1,0 +1,64 @@
+"""A plain page: the figures, the settings and the cells of an atlas."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from ..grid import Cell
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+img { max-width: 100%; height: auto; border: 1px solid #8884; border-radius: 4px; }
+table { border-collapse: collapse; font-size: .875rem; }
+th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid #8883; vertical-align: top; }
+td.n { font-variant-numeric: tabular-nums; text-align: right; }
+td { overflow-wrap: anywhere; }
+summary { cursor: pointer; }
+"""
+
+
+def atlas_page(
+    *, title: str, figures: Mapping[int, bytes], facts: Mapping[str, Any], cells: Sequence[Cell], names: Sequence[str]
+) -> str:
+    """HTML of an atlas: `figures` maps a level to its PNG; `facts` are shown as a table; `names` are the images' names.
+
+    Nothing is fetched and nothing runs: the page's policy allows inline pictures and styles alone.
+    """
+    pictures = "".join(
+        f"<h2>{level} × {level} cells</h2>"
+        f'<img alt="Activation atlas, {level} by {level} cells" src="data:image/png;base64,{_base64(png)}">'
+        for level, png in figures.items()
+    )
+    rows = "".join(f"<tr><th>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>" for key, value in facts.items())
+    tables = "".join(_cells(level, [cell for cell in cells if cell.level == level], names) for level in figures)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f"<h1>{escape(title)}</h1>{pictures}<h2>How it was made</h2><table>{rows}</table>{tables}</body></html>\n"
+    )
+
+
+def _cells(level: int, cells: Sequence[Cell], names: Sequence[str]) -> str:
+    rows = "".join(
+        f'<tr><td class="n">{cell.row}</td><td class="n">{cell.col}</td><td class="n">{cell.count}</td>'
+        f'<td class="n">{"" if cell.score is None else format(cell.score, ".2f")}</td>'
+        f"<td>{escape(', '.join(dict.fromkeys(names[image] for image, _, _ in cell.exemplars)))}</td></tr>"
+        for cell in cells
+    )
+    head = "<tr><th>row</th><th>column</th><th>vectors</th><th>score</th><th>nearest images</th></tr>"
+    return (
+        f"<h2>Cells of the {level} × {level} grid</h2>"
+        f"<details><summary>{len(cells)} cells</summary><table>{head}{rows}</table></details>"
+    )
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,0 +1,89 @@
+"""Points and vectors -> the cells of a grid, at several resolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a grid of `level` x `level`: column 0 is left, row 0 is top.
+
+    `count`: how many vectors fell in; `xy`: the mean of their points (x to the right, y down, in the unit square);
+    `mean`: (c,) mean of their raw activations; `exemplars`: (image, row, column) of the members nearest to the mean by
+    cosine, best first; `top`: (class, effect) pairs, strongest first, where effects are known; `score`: how well the
+    icon does its job, the cosine between the whitened mean and the activation that the icon causes, in [-1, 1].
+    """
+
+    level: int
+    row: int
+    col: int
+    count: int
+    xy: tuple[float, float]
+    mean: Floats = field(repr=False, compare=False)
+    exemplars: tuple[tuple[int, int, int], ...] = ()
+    top: tuple[tuple[int, float], ...] = ()
+    score: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The cell's name, unique among all levels."""
+        return f"{self.level}/{self.row}/{self.col}"
+
+
+def cell_numbers(xy: Floats, level: int) -> NDArray[np.int64]:
+    """(n,) row * level + column of the cell of each point; cells are half-open, so each point lies in exactly one."""
+    if xy.ndim != 2 or xy.shape[1] != 2 or level < 1:
+        raise ValueError(f"one point (x, y) per row and a level of at least 1: xy {xy.shape}, level {level}")
+    columns, rows = np.minimum((np.asarray(xy, np.float64) * level).astype(np.int64), level - 1).T
+    numbers: NDArray[np.int64] = rows * level + columns
+    return numbers
+
+
+def bin_cells(
+    xy: Floats,
+    vectors: Floats,
+    image: NDArray[np.int64],
+    position: NDArray[np.int64],
+    *,
+    levels: Sequence[int],
+    min_count: int = 1,
+    exemplars: int = 5,
+) -> tuple[Cell, ...]:
+    """Cells with at least `min_count` vectors, level by level, row by row.
+
+    xy: (n, 2) in the unit square; vectors: (n, c); image: (n,); position: (n, 2).
+    """
+    if not len(xy) == len(vectors) == len(image) == len(position):
+        raise ValueError(f"one vector per point: xy {xy.shape}, vectors {vectors.shape}, image {image.shape}")
+    cells = []
+    for level in levels:
+        numbers = cell_numbers(xy, level)
+        order = np.argsort(numbers, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+            if len(members) >= max(1, min_count):
+                row, col = divmod(int(numbers[members[0]]), level)
+                mean = vectors[members].mean(0, dtype=np.float64).astype(np.float32)
+                middle = xy[members].mean(0, dtype=np.float64)
+                near = _nearest_members(members, vectors, image, mean, exemplars)
+                places = tuple((int(image[m]), int(position[m, 0]), int(position[m, 1])) for m in near)
+                cells.append(Cell(level, row, col, len(members), (float(middle[0]), float(middle[1])), mean, places))
+    return tuple(cells)
+
+
+def _nearest_members(
+    members: NDArray[np.int64], vectors: Floats, image: NDArray[np.int64], mean: Floats, count: int
+) -> list[int]:
+    """Members by cosine with the mean, best first, each image once while there are enough images."""
+    inside = vectors[members].astype(np.float64)
+    cosines = inside @ mean / np.maximum(np.linalg.norm(inside, axis=1), 1e-12)
+    ranked = members[np.argsort(-cosines, kind="stable")]
+    first_of_image = set(np.unique(image[ranked], return_index=True)[1].tolist())
+    spread = sorted(range(len(ranked)), key=lambda place: place not in first_of_image)
+    return [int(ranked[place]) for place in spread[:count]]

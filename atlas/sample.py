@@ -1,0 +1,155 @@
+"""Scan consumer: activation vectors at random positions of a layer's map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featviz.errors import UserError
+from featviz.maximize import generator_for
+from featviz.models import Model
+from featviz.progress import Progress, silent
+from featviz.trunk import Trunk
+from search.images import Images
+from search.scan import Batch, Scanned, scan
+
+
+@dataclass(frozen=True)
+class Sample:
+    """n activation vectors of one layer and where they come from.
+
+    `vectors`: (n, c) float32; `image`: (n,) image number; `position`: (n, 2) row and column in the layer's map;
+    `box`: (n, 4) the view of the image that was shown, in pixels of the upright original (left, top, right, bottom).
+    """
+
+    vectors: NDArray[np.float32]
+    image: NDArray[np.int64]
+    position: NDArray[np.int64]
+    box: NDArray[np.float32]
+
+
+class Sampler:
+    """Consumer that keeps `per_image` vectors of each view at positions drawn uniformly, without repetition.
+
+    The outermost ring of positions is left out where there is an inside, since padding shapes what happens there. The
+    draws depend on (seed, image number, view number) alone. Vectors with NaN or infinite entries are counted in `bad`
+    and left out.
+    """
+
+    def __init__(self, layer: str, *, per_image: int = 1, seed: int = 0) -> None:
+        self.layer, self.per_image, self.seed = layer, per_image, seed
+        self.bad = 0
+        self._parts: list[dict[str, Tensor]] = []
+
+    def update(self, batch: Batch) -> None:
+        maps = batch.activations[self.layer]
+        inside = inner_positions(maps.shape[2], maps.shape[3])
+        kept = min(self.per_image, len(inside))
+        positions = torch.stack(
+            [
+                inside[torch.randperm(len(inside), generator=self._generator(image, view))[:kept]]
+                for image, view in zip(batch.index.tolist(), batch.view.tolist(), strict=True)
+            ]
+        )
+        rows, columns = positions.to(maps.device).unbind(2)
+        each = torch.arange(len(maps), device=maps.device)[:, None]
+        vectors = maps[each, :, rows, columns].flatten(0, 1).float().cpu()
+        good = vectors.isfinite().all(1)
+        self.bad += int((~good).sum())
+        part = {
+            "vectors": vectors,
+            "image": batch.index.repeat_interleave(kept),
+            "view": batch.view.repeat_interleave(kept),
+            "position": positions.flatten(0, 1),
+            "box": batch.box.repeat_interleave(kept, 0),
+        }
+        self._parts.append({key: value[good].clone() for key, value in part.items()})
+
+    def merge(self, other: Sampler) -> None:
+        self._parts += other._parts
+        self.bad += other.bad
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything gathered so far, ordered by image and view, whatever the order of arrival."""
+        if not self._parts:
+            return {"bad": torch.tensor(self.bad)}
+        joined = {key: torch.cat([part[key] for part in self._parts]) for key in self._parts[0]}
+        views = int(joined["view"].max()) + 1
+        order = torch.argsort(joined["image"] * views + joined["view"], stable=True)
+        return {"bad": torch.tensor(self.bad), **{key: value[order] for key, value in joined.items()}}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self.bad = int(state["bad"])
+        self._parts = [{key: value for key, value in state.items() if key != "bad"}] if len(state) > 1 else []
+
+    def _generator(self, image: int, view: int) -> torch.Generator:
+        return generator_for(self.seed, f"position {image}/{view}")
+
+
+def inner_positions(rows: int, columns: int) -> Tensor:
+    """(m, 2) row and column of every position that does not touch the border; all of them where none is inside."""
+    grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    inside = (grid > 0).all(1) & (grid[:, 0] < rows - 1) & (grid[:, 1] < columns - 1)
+    return grid[inside] if inside.any() else grid
+
+
+def sample(
+    model: Model,
+    layer: str,
+    images: Images,
+    *,
+    samples: int,
+    per_image: int,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> tuple[Sample, Scanned, int]:
+    """About `samples` vectors of a layer, `per_image` from each view; also what was scanned and how many were bad.
+
+    Few images are shown in several seeded random crops each; of many, a seeded choice is scanned.
+
+    Raises `UserError` for a layer without spatial positions and where no finite vector is found.
+    """
+    trunk = Trunk(model, [layer])
+    check_spatial(trunk, layer)
+    sampler = Sampler(layer, per_image=per_image, seed=seed)
+    wanted_views = math.ceil(samples / per_image)
+    views = max(1, math.ceil(wanted_views / len(images)))
+    numbers: list[int] | None = None
+    if views == 1 and wanted_views < len(images):
+        chosen = torch.randperm(len(images), generator=generator_for(seed, "choice of images"))[:wanted_views]
+        numbers = sorted(chosen.tolist())
+    scanned = scan(
+        model,
+        images,
+        [layer],
+        [sampler],
+        views=views,
+        numbers=numbers,
+        seed=seed,
+        workers=workers,
+        trunk=trunk,
+        progress=progress,
+    )
+    state = sampler.state()
+    if "vectors" not in state or not len(state["vectors"]):
+        raise UserError(f"layer {layer!r} gave no finite activation vector ({sampler.bad} with NaN or infinity).")
+    found = {key: state[key].numpy() for key in ("vectors", "image", "position", "box")}
+    return Sample(**found), scanned, sampler.bad
+
+
+def check_spatial(trunk: Trunk, layer: str) -> tuple[int, int, int]:
+    """(channels, rows, columns) of a layer's map; a `UserError` where there is one position only."""
+    channels, rows, columns = trunk.map_size(layer)
+    if rows * columns == 1:
+        raise UserError(
+            f"layer {layer!r} has no spatial positions (its map is 1 x 1): an atlas samples positions of a map. "
+            "Give an earlier layer; `atlas layers` shows the size of each."
+        )
+    return channels, rows, columns

