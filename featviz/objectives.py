@@ -106,7 +106,8 @@ def direction(
         if power == 0:
             return dot
         cos = dot / h.norm(dim=1).clamp(min=1e-12)
-        return dot * cos.clamp(min=floor).pow(power)
+        strength: Tensor = dot * cos.clamp(min=floor).pow(power)
+        return strength
 
     return Objective((layer,), score, len(vectors))
 

@@ -133,7 +133,9 @@ def _conv_norm_pairs(network: nn.Module, probe: Tensor, layers: Sequence[str]) -
         for handle in handles:
             handle.remove()
     runs = [name for pair in pairs for name in pair]
-    return [pair for pair in pairs if runs.count(pair[0]) == runs.count(pair[1]) == 1]
+    # A norm's own parts vanish when it is folded, so it stays where one of them is read.
+    inside = {name.rpartition(".")[0] for name in layers}
+    return [pair for pair in pairs if runs.count(pair[0]) == runs.count(pair[1]) == 1 and pair[1] not in inside]
 
 
 def _fold_pair(network: nn.Module, modules: dict[str, nn.Module], conv_name: str, norm_name: str) -> None:
