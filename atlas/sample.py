@@ -80,8 +80,8 @@ class Sampler:
         if not self._parts:
             return {"bad": torch.tensor(self.bad)}
         joined = {key: torch.cat([part[key] for part in self._parts]) for key in self._parts[0]}
-        views = int(joined["view"].max()) + 1
-        order = torch.argsort(joined["image"] * views + joined["view"], stable=True)
+        by_view = torch.argsort(joined["view"], stable=True)
+        order = by_view[torch.argsort(joined["image"][by_view], stable=True)]
         return {"bad": torch.tensor(self.bad), **{key: value[order] for key, value in joined.items()}}
 
     def load(self, state: Mapping[str, Tensor]) -> None:

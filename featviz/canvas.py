@@ -50,7 +50,7 @@ class Fourier:
         self.size = size
         frequencies = torch.sqrt(torch.fft.fftfreq(size[0])[:, None] ** 2 + torch.fft.rfftfreq(size[1])[None] ** 2)
         frequencies = frequencies.clamp(min=1 / max(size))
-        # Divided by 4 as in Lucid: the first images then have a standard deviation near 0.01 around mid-grey.
+        # Divided by 4 as in Lucid: the first images then have a standard deviation near 0.01 before the sigmoid.
         self.scale = (1 / frequencies * (4 / max(size) / frequencies) ** (decay - 1) / 4).to(device)
         shape = (channels, *frequencies.shape, 2)
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])

@@ -277,10 +277,14 @@ def _first_line(error: Exception) -> str:
 
 
 def imagenet_labels(classes: int = 1000) -> tuple[str, ...]:
-    """ImageNet-1k's class names (the first synonym, made unique by adding the others); () for another count."""
+    """ImageNet-1k's class names: the first synonym, all of them or the number too where it takes that to be unique.
+
+    () for another number of classes.
+    """
     if classes != 1000:
         return ()
     info = ImageNetInfo()
     names = [info.index_to_description(index) for index in range(classes)]
     short = [name.split(", ")[0] for name in names]
-    return tuple(name if short.count(first) > 1 else first for name, first in zip(names, short, strict=True))
+    unique = [name if short.count(first) > 1 else first for name, first in zip(names, short, strict=True)]
+    return tuple(f"{name} ({i})" if unique.count(name) > 1 else name for i, name in enumerate(unique))

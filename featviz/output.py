@@ -75,7 +75,7 @@ class OutputFolder:
             with np.load(file, allow_pickle=False) as stored:
                 return {key: stored[key] for key in stored.files}
         made = compute()
-        self.write(f"draft/{name}.npz", lambda path: np.savez(path.open("wb"), **made))  # type: ignore[arg-type]
+        self.write(f"draft/{name}.npz", lambda path: _save_arrays(path, made))
         return made
 
     def write(self, name: str, fill: Callable[[Path], Any]) -> Path:
@@ -117,6 +117,11 @@ class OutputFolder:
     def _clear(self) -> None:
         for entry in self.path.iterdir():
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _save_arrays(path: Path, arrays: Arrays) -> None:
+    with path.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
 
 
 def _refusal(path: Path, finished: bool, found: Any, identity: Mapping[str, Any]) -> str:

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toys import conv_net, toy_model
+
+from atlas.grid import Cell
+from atlas.icons import as_rgb, draw_icons, sheet, whitener
+
+
+def _cells(count: int, channels: int = 6) -> list[Cell]:
+    rng = np.random.default_rng(1)
+    means = rng.normal(size=(count, channels)).astype(np.float32)
+    return [Cell(4, number // 4, number % 4, 10, (0.0, 0.0), means[number]) for number in range(count)]
+
+
+def test_whitening_inverts_the_uncentred_second_moment() -> None:
+    vectors = np.random.default_rng(0).normal(2, [1, 3, 0.2], (500, 3)).astype(np.float32)
+    moment = vectors.T @ vectors / 500
+    assert torch.allclose(whitener(vectors, ridge=0), torch.from_numpy(np.linalg.inv(moment)), rtol=1e-3)
+
+
+def test_the_ridge_keeps_a_dead_channel_finite() -> None:
+    vectors = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    vectors[:, 1] = 0
+    assert whitener(vectors, ridge=0.05).isfinite().all()
+
+
+def test_an_icon_is_the_same_whatever_else_is_drawn() -> None:
+    cells, model, whitening = _cells(9), toy_model(), torch.eye(6)
+    together, scores = draw_icons(model, "4", cells, whitening, icon=32, steps=4)
+    alone, score = draw_icons(model, "4", cells[5:6], whitening, icon=32, steps=4)
+    assert np.array_equal(alone[0], together[5])
+    assert score[0] == pytest.approx(scores[5])
+
+
+def test_the_score_is_the_cosine_of_the_whitened_mean_and_the_saved_icons_activation_at_the_centre() -> None:
+    cells, model = _cells(3), toy_model()
+    whitening = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    icons, scores = draw_icons(model, "4", cells, whitening, icon=32, steps=4)
+    network = conv_net().eval()
+    for cell, icon, score in zip(cells, icons, scores, strict=True):
+        pixels = torch.from_numpy(icon).permute(2, 0, 1)[None].float() / 255
+        with torch.no_grad():
+            h = network[:5]((pixels - 0.5) / 0.5)[0, :, 4, 4]
+        v = torch.from_numpy(cell.mean) @ whitening
+        assert score == pytest.approx((h @ v / (h.norm() * v.norm())).item(), abs=1e-4)
+
+
+def test_finished_blocks_come_from_the_store() -> None:
+    store: dict[str, dict[str, np.ndarray]] = {}
+
+    def keep(name: str, compute):  # type: ignore[no-untyped-def]
+        return store.setdefault(name, None) or store.__setitem__(name, compute()) or store[name]  # type: ignore[arg-type, func-returns-value]
+
+    cells, model = _cells(5), toy_model()
+    first, _ = draw_icons(model, "4", cells, torch.eye(6), icon=16, steps=2, keep=keep)
+    for block in store.values():
+        block["images"] = block["images"] + 1
+    again, _ = draw_icons(model, "4", cells, torch.eye(6), icon=16, steps=2, keep=keep)
+    assert np.array_equal(again, first + 1)
+
+
+def test_no_cells_give_no_icons() -> None:
+    icons, scores = draw_icons(toy_model(), "4", [], torch.eye(6), icon=16)
+    assert icons.shape == (0, 16, 16, 3)
+    assert scores.shape == (0,)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_any_number_of_channels_becomes_rgb(channels: int) -> None:
+    images = torch.arange(channels * 4, dtype=torch.uint8).reshape(1, channels, 2, 2)
+    rgb = as_rgb(images)
+    assert rgb.shape == (1, 2, 2, 3)
+    assert rgb[0, 1, 0, 0] == images[0, 0, 1, 0]
+
+
+def test_the_sheet_puts_each_icon_at_its_row_and_column_and_leaves_the_rest_transparent() -> None:
+    icons = np.stack([np.full((2, 2, 3), 10, np.uint8), np.full((2, 2, 3), 20, np.uint8)])
+    cells = [Cell(3, 0, 2, 1, (0, 0), np.zeros(1, np.float32)), Cell(3, 2, 1, 1, (0, 0), np.zeros(1, np.float32))]
+    picture = sheet(cells, icons, 3)
+    assert picture.shape == (6, 6, 4)
+    assert picture[0, 4].tolist() == [10, 10, 10, 255]
+    assert picture[5, 3].tolist() == [20, 20, 20, 255]
+    assert (picture[..., 3] > 0).sum() == 8

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from atlas.project import nearest, project, to_unit_square
+from featviz.errors import UserError
+
+
+def _clusters(count: int = 60) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Three bundles of directions in 10 dimensions, and which bundle each vector is of."""
+    rng = np.random.default_rng(0)
+    kind = np.arange(count) % 3
+    return (np.eye(10)[kind] * 5 + rng.normal(0, 0.3, (count, 10))).astype(np.float32), kind
+
+
+@pytest.mark.parametrize("reducer", ["umap", "tsne", "pca"])
+def test_every_reducer_keeps_like_with_like_in_the_unit_square_and_repeats_itself(reducer: str) -> None:
+    vectors, kind = _clusters()
+    xy = project(vectors, reducer, seed=3)
+    assert xy.shape == (60, 2)
+    assert xy.dtype == np.float32
+    assert 0 <= xy.min() < xy.max() <= 1
+    distances = np.linalg.norm(xy[:, None] - xy[None], axis=2) + np.eye(60) * 9
+    assert (kind[distances.argmin(1)] == kind).mean() > 0.95
+    assert np.array_equal(project(vectors, reducer, seed=3), xy)
+
+
+def test_another_seed_gives_another_layout() -> None:
+    vectors, _ = _clusters()
+    assert not np.array_equal(project(vectors, "umap", seed=0), project(vectors, "umap", seed=1))
+
+
+def test_any_function_is_a_reducer_and_its_shape_is_checked() -> None:
+    vectors, _ = _clusters()
+    xy = project(vectors, lambda v, seed: v[:, :2] + seed, seed=1)
+    assert xy.shape == (60, 2)
+    with pytest.raises(UserError, match=r"\(60, 2\); got \(60, 3\)"):
+        project(vectors, lambda v, seed: v[:, :3])
+
+
+def test_too_few_and_equal_vectors_and_unknown_reducers_are_errors() -> None:
+    vectors, _ = _clusters()
+    with pytest.raises(UserError, match="umap needs at least 22 activation vectors; there are 21"):
+        project(vectors[:21])
+    with pytest.raises(UserError, match="all 30 activation vectors are equal"):
+        project(np.ones((30, 4), np.float32))
+    with pytest.raises(UserError, match="no reducer 'umapp'; the closest are 'umap'"):
+        project(vectors, "umapp")
+
+
+@given(arrays(np.float32, (40, 5), elements=st.floats(-3, 3, width=32)), st.integers(2, 9), st.integers(3, 50))
+def test_nearest_equals_sorting_every_pair(vectors: NDArray[np.float32], count: int, block: int) -> None:
+    indices, distances = nearest(vectors, count, block=block)
+    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    every = 1 - units @ units.T
+    np.fill_diagonal(every, -1)
+    assert np.array_equal(indices[:, 0], np.arange(40))
+    assert np.allclose(distances, np.sort(every, axis=1)[:, :count].clip(0), atol=1e-5)
+    assert all(len(set(row)) == count for row in indices.tolist())
+
+
+@given(arrays(np.float64, (30, 2), elements=st.floats(-1e6, 1e6)))
+def test_every_point_lands_in_the_unit_square(layout: NDArray[np.float64]) -> None:
+    xy = to_unit_square(layout)
+    assert np.isfinite(xy).all()
+    assert xy.min() >= 0
+    assert xy.max() <= 1
+
+
+def test_order_along_each_axis_is_kept_and_outliers_do_not_squeeze_the_rest() -> None:
+    layout = np.stack([np.linspace(0, 1, 1000), np.linspace(5, 9, 1000)], 1)
+    layout[0, 0] = -1e6
+    xy = to_unit_square(layout)
+    assert (np.diff(xy[1:], axis=0) >= 0).all()
+    assert np.ptp(xy[10:-10, 0]) > 0.7

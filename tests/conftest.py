@@ -1,0 +1,32 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from toys import noise_folder
+
+from featviz.models import Model, load_model
+
+
+@pytest.fixture(scope="session")
+def lite0() -> Model:
+    """EfficientNet-Lite0 with its ImageNet weights."""
+    return load_model("efficientnet_lite0", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def image_sample() -> Path:
+    """The folder of labelled ImageNet photographs that ACTIVATION_ATLAS_IMAGES names."""
+    folder = os.environ.get("ACTIVATION_ATLAS_IMAGES")
+    if not folder:
+        pytest.skip("ACTIVATION_ATLAS_IMAGES names no folder of labelled ImageNet photographs")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def noise_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 small random images."""
+    return noise_folder(tmp_path_factory.mktemp("noise"))

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featviz.errors import UserError
+from featviz.output import OutputFolder
+
+IDENTITY = {"command": "build", "settings": {"seed": 0, "grid": (10, 20)}}
+
+
+def _snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_is_finished_once_its_manifest_is_there(tmp_path: Path) -> None:
+    out = OutputFolder.claim(tmp_path / "a" / "b", IDENTITY)
+    assert not out.finished
+    out.finish({"command": "build"})
+    assert out.finished
+    assert not out.draft.exists()
+    assert json.loads((out.path / "manifest.json").read_text())["identity"]["settings"]["grid"] == [10, 20]
+
+
+def test_the_same_work_resumes_and_what_was_done_is_not_done_again(tmp_path: Path) -> None:
+    first = OutputFolder.claim(tmp_path, IDENTITY).arrays("stage", lambda: {"x": np.arange(3), "t": np.array("é")})
+    again = OutputFolder.claim(tmp_path, IDENTITY).arrays("stage", lambda: pytest.fail("computed again"))
+    assert np.array_equal(first["x"], again["x"])
+    assert str(again["t"]) == "é"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_settings_are_refused_and_nothing_is_touched(tmp_path: Path, finished: bool) -> None:
+    out = OutputFolder.claim(tmp_path, IDENTITY)
+    out.write("picture.png", lambda path: path.write_bytes(b"picture"))
+    if finished:
+        out.finish({})
+    before = _snapshot(tmp_path)
+    with pytest.raises(UserError, match="seed was 0, is 1.*--overwrite"):
+        OutputFolder.claim(tmp_path, {"command": "build", "settings": {"seed": 1, "grid": [10, 20]}})
+    assert _snapshot(tmp_path) == before
+
+
+def test_overwrite_replaces_our_own_folder_only(tmp_path: Path) -> None:
+    ours, others = tmp_path / "ours", tmp_path / "others"
+    OutputFolder.claim(ours, IDENTITY).finish({})
+    fresh = OutputFolder.claim(ours, {"command": "other"}, overwrite=True)
+    assert not fresh.finished
+    others.mkdir()
+    (others / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="holds other files"):
+        OutputFolder.claim(others, IDENTITY, overwrite=True)
+    assert (others / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        OutputFolder.claim(file, IDENTITY)
+    with pytest.raises(UserError, match="cannot be written"):
+        OutputFolder.claim(file / "below", IDENTITY)
+    assert file.read_text() == "x"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc, where not even root may make folders")
+def test_a_place_that_cannot_be_written_is_refused() -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        OutputFolder.claim("/proc/atlas-out", IDENTITY)
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    out = OutputFolder.claim(tmp_path, IDENTITY)
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        out.write("page.html", fail)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["draft"]
+
+
+def test_a_damaged_manifest_counts_as_another_work(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{ cut off")
+    with pytest.raises(UserError, match="other settings"):
+        OutputFolder.claim(tmp_path, IDENTITY)
+
+
+def test_numbers_that_json_does_not_know_are_refused(tmp_path: Path) -> None:
+    out = OutputFolder.claim(tmp_path, IDENTITY)
+    with pytest.raises(ValueError, match="JSON"):
+        out.write_json("x.json", {"x": float("nan")})
+    assert not (tmp_path / "x.json").exists()

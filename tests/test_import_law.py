@@ -1,0 +1,27 @@
+"""Imports point left: featviz <- search <- atlas."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import atlas
+import featviz
+import search
+
+MAY_IMPORT = {"featviz": {"featviz"}, "search": {"featviz", "search"}, "atlas": {"featviz", "search", "atlas"}}
+FOLDERS = {module.__name__: Path(str(module.__file__)).parent for module in (featviz, search, atlas)}
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_nothing_to_its_right(package: str) -> None:
+    files = sorted(FOLDERS[package].rglob("*.py"))
+    assert files
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            ours = {name.split(".")[0] for name in names} & set(MAY_IMPORT)
+            assert ours <= MAY_IMPORT[package], f"{file.name} imports {ours - MAY_IMPORT[package]}"
