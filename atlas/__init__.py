@@ -1,6 +1,7 @@
 """atlas: maps of what a layer of a vision network has learned."""
 
-from .build import Atlas, Settings, build, load
+from .build import build
 from .grid import Cell
+from .result import Atlas, Settings, load
 
 __all__ = ["Atlas", "Cell", "Settings", "build", "load"]

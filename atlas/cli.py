@@ -17,7 +17,8 @@ from featviz.layers import infer_layout, layer_names, read
 from featviz.models import DEFAULT_MODEL, load_model, model_names
 from featviz.progress import bars
 
-from .build import Settings, build
+from .build import build
+from .result import Settings
 
 app = typer.Typer(
     help="See what a vision network has learned.", no_args_is_help=True, rich_markup_mode="rich", add_completion=False

@@ -28,16 +28,22 @@ def project(vectors: Floats, reducer: str | Reducer = "umap", *, seed: int = 0) 
 
     Raises `UserError` where there are too few vectors or all are equal.
     """
-    name = reducer if isinstance(reducer, str) else getattr(reducer, "__name__", "the reducer")
+    reduce, name = named_reducer(reducer)
     check_vectors(vectors, name)
-    if isinstance(reducer, str):
-        if reducer not in REDUCERS:
-            raise unknown("reducer", reducer, list(REDUCERS))
-        reducer = REDUCERS[reducer]
-    layout = np.asarray(reducer(vectors, seed), dtype=np.float64)
+    layout = np.asarray(reduce(vectors, seed), dtype=np.float64)
     if layout.shape != (len(vectors), 2):
         raise UserError(f"{name} must give one point per vector, shape {(len(vectors), 2)}; got {layout.shape}.")
     return to_unit_square(layout)
+
+
+def named_reducer(reducer: str | Reducer) -> tuple[Reducer, str]:
+    """The function that reduces, and its name for settings and messages; a `UserError` for a name that is none."""
+    if isinstance(reducer, str):
+        if reducer not in REDUCERS:
+            raise unknown("reducer", reducer, list(REDUCERS))
+        return REDUCERS[reducer], reducer
+    known = {function: name for name, function in REDUCERS.items()}
+    return reducer, known.get(reducer, getattr(reducer, "__qualname__", type(reducer).__name__))
 
 
 def check_vectors(vectors: Floats, reducer: str = "umap") -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +41,9 @@ def test_a_cell_with_fewer_vectors_is_drawn_smaller_in_the_middle_of_its_place()
 
 
 @pytest.mark.parametrize(("level", "size"), [(3, 16), (12, 64)])
-def test_the_figure_shows_the_mosaic_pixel_for_pixel_and_its_bytes_repeat(tmp_path: Path, level: int, size: int) -> None:
+def test_the_figure_shows_the_mosaic_pixel_for_pixel_and_its_bytes_repeat(
+    tmp_path: Path, level: int, size: int
+) -> None:
     rng = np.random.default_rng(0)
     cells = [_cell(number, level - 1 - number, 5, level) for number in range(3)]
     icons = rng.integers(0, 255, (3, size, size, 3), dtype=np.uint8)
@@ -50,7 +51,8 @@ def test_the_figure_shows_the_mosaic_pixel_for_pixel_and_its_bytes_repeat(tmp_pa
     for file in files:
         save_figure(atlas_figure(cells, icons, level, title="Title", caption="one line\nand another"), file)
     assert files[0].read_bytes() == files[1].read_bytes()
-    drawn = np.asarray(Image.open(io.BytesIO(files[0].read_bytes())).convert("RGB")).astype(int)
+    with Image.open(files[0]) as picture:
+        drawn = np.asarray(picture.convert("RGB")).astype(int)
     wanted = mosaic(cells, icons, level).astype(int)
     height, width = wanted.shape[:2]
     found = any(

@@ -35,7 +35,9 @@ def test_column_0_is_left_and_row_0_is_top_and_edges_belong_to_the_cell_that_beg
 
 def test_cells_with_too_few_vectors_are_left_out_at_each_level() -> None:
     xy = np.array([[0.1, 0.1], [0.2, 0.2], [0.9, 0.9]], np.float32)
-    cells = bin_cells(xy, np.eye(3, dtype=np.float32), np.arange(3), np.zeros((3, 2), np.int64), levels=[1, 2], min_count=2)
+    cells = bin_cells(
+        xy, np.eye(3, dtype=np.float32), np.arange(3), np.zeros((3, 2), np.int64), levels=[1, 2], min_count=2
+    )
     assert [(cell.level, cell.row, cell.col, cell.count) for cell in cells] == [(1, 0, 0, 3), (2, 0, 0, 2)]
 
 
@@ -60,6 +62,12 @@ def test_exemplars_show_different_images_before_one_image_twice() -> None:
 
 def test_shapes_that_do_not_match_are_named() -> None:
     with pytest.raises(ValueError, match=r"xy \(3, 2\), vectors \(2, 5\)"):
-        bin_cells(np.zeros((3, 2), np.float32), np.zeros((2, 5), np.float32), np.zeros(3, np.int64), np.zeros((3, 2), np.int64), levels=[2])
+        bin_cells(
+            np.zeros((3, 2), np.float32),
+            np.zeros((2, 5), np.float32),
+            np.zeros(3, np.int64),
+            np.zeros((3, 2), np.int64),
+            levels=[2],
+        )
     with pytest.raises(ValueError, match=r"xy \(3,\)"):
         cell_numbers(np.zeros(3, np.float32), 2)

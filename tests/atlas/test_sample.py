@@ -99,9 +99,7 @@ def test_vectors_with_nan_or_infinity_are_counted_and_left_out() -> None:
 
 def test_another_seed_draws_other_positions_and_the_same_seed_the_same(noise_images: Path) -> None:
     model, images = toy_model(), open_images(noise_images)
-    first, again, other = (
-        sample(model, "4", images, samples=96, per_image=2, seed=seed)[0] for seed in (0, 0, 1)
-    )
+    first, again, other = (sample(model, "4", images, samples=96, per_image=2, seed=seed)[0] for seed in (0, 0, 1))
     assert np.array_equal(first.vectors, again.vectors)
     assert not np.array_equal(first.position, other.position)
 

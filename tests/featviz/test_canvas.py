@@ -30,9 +30,9 @@ def test_the_first_fourier_images_have_a_one_over_f_spectrum() -> None:
     images = Fourier(_generators(64), 1, (64, 64), CPU).images().detach() - 0.5
     amplitude = torch.fft.rfft2(images).abs().mean((0, 1))
     along = amplitude[0, 1:24].log()
-    slope = torch.linalg.lstsq(
-        torch.stack([torch.arange(1.0, 24).log(), torch.ones(23)], 1), along[:, None]
-    ).solution[0]
+    slope = torch.linalg.lstsq(torch.stack([torch.arange(1.0, 24).log(), torch.ones(23)], 1), along[:, None]).solution[
+        0
+    ]
     assert slope.item() == pytest.approx(-1, abs=0.1)
 
 

@@ -55,7 +55,7 @@ def test_weights_in_another_order_or_number_are_refused_before_anything_is_copie
 
 
 def test_an_unknown_model_names_the_three_closest() -> None:
-    with pytest.raises(UserError, match="no model 'resnet5'; the closest are 'timm/resnet50', .*resnet.*resnet"):
+    with pytest.raises(UserError, match=r"no model 'resnet5'; the closest are 'timm/resnet50', .*resnet.*resnet"):
         load_model("resnet5")
     with pytest.raises(UserError, match="closest are 'efficientnet_lite0', 'efficientnet_lite1', 'efficientnet_lite2'"):
         load_model("efficientnet_lite")
@@ -106,7 +106,7 @@ class _Payload:
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"x": _Payload()}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match="evil.pth does not hold weights"):
+    with pytest.raises(UserError, match=r"evil\.pth does not hold weights"):
         load_model("timm/resnet10t", weights=tmp_path / "evil.pth")
     assert not (tmp_path / "payload-ran").exists()
 

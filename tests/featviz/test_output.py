@@ -39,7 +39,7 @@ def test_other_settings_are_refused_and_nothing_is_touched(tmp_path: Path, finis
     if finished:
         out.finish({})
     before = _snapshot(tmp_path)
-    with pytest.raises(UserError, match="seed was 0, is 1.*--overwrite"):
+    with pytest.raises(UserError, match=r"seed was 0, is 1.*--overwrite"):
         OutputFolder.claim(tmp_path, {"command": "build", "settings": {"seed": 1, "grid": [10, 20]}})
     assert _snapshot(tmp_path) == before
 

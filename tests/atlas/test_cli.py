@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+SMALL = [
+    "--grid", "2,4", "--icon", "16", "--steps", "2", "--samples", "96", "--per-image", "4", "--min-count", "2",
+    "--reducer", "pca", "--device", "cpu",
+]  # fmt: skip
+
+
+def _atlas(*arguments: str | Path, **more: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from atlas.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **more)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options for a small timm network with weights of our own."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "resnet.safetensors"
+    save_file(timm.create_model("test_resnet", pretrained=False).state_dict(), file)
+    return ["--model", "timm/test_resnet", "--weights", str(file)]
+
+
+def test_build_writes_the_whole_folder_and_reports_as_json(
+    noise_images: Path, tmp_path: Path, weights: list[str]
+) -> None:
+    done = _atlas("build", "layer2", *weights, "--images", noise_images, "--out", tmp_path / "x", "--json", *SMALL)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["model"] == "timm/test_resnet"
+    assert report["settings"]["grid"] == [2, 4]
+    names = {path.relative_to(tmp_path / "x").as_posix() for path in (tmp_path / "x").rglob("*") if path.is_file()}
+    assert {"atlas.png", "atlas-4.png", "cells.json", "images.json", "index.html", "manifest.json"} <= names
+    assert {"icons/level-2.png", "icons/level-4.png"} <= names
+    assert "drawing icons" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "--model", "resnet5"], "closest are 'timm/resnet50'"),
+        (["build", "--images", "no-such-folder"], "'no-such-folder' does not exist"),
+        (["build", "--grid", "ten"], "--grid takes numbers with commas"),
+        (["build", "classifier"], "has no spatial positions"),
+        (["build", "block.5"], "the closest are 'blocks.5'"),
+        (["layers", "resnet5"], "closest are 'timm/resnet50'"),
+    ],
+)
+def test_an_error_is_one_paragraph_without_a_traceback_and_exits_with_1(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = _atlas(*arguments, *(["--out", str(tmp_path / "x")] if arguments[0] == "build" else []), cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "x").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = _atlas("build", "--model", "resnet5", "--debug", "--out", tmp_path / "x")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_wrong_use_exits_with_2() -> None:
+    assert _atlas("build", "--no-such-option").returncode == 2
+    assert _atlas("biuld").returncode == 2
+
+
+def test_help_teaches() -> None:
+    done = _atlas("build", "--help", env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"})
+    assert done.returncode == 0
+    assert "Example: atlas build blocks.5" in done.stdout
+    assert "manifest.json" in done.stdout
+
+
+def test_layers_and_models_list_what_there_is() -> None:
+    rows = json.loads(_atlas("layers", "efficientnet_lite0", "--json").stdout)
+    found = {row["layer"]: row for row in rows}
+    assert (found["blocks.5"]["channels"], found["blocks.5"]["rows"], found["blocks.5"]["columns"]) == (192, 7, 7)
+    assert found["classifier"]["channels"] == 1000
+    names = _atlas("models", "lite0").stdout.split()
+    assert "efficientnet_lite0" in names
+    assert all("lite0" in name for name in names)
+
+
+def test_quiet_prints_nothing(noise_images: Path, tmp_path: Path, weights: list[str]) -> None:
+    done = _atlas("build", "layer2", *weights, "--images", noise_images, "--out", tmp_path / "x", "--quiet", *SMALL)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_gives_the_same_files(noise_images: Path, tmp_path: Path, weights: list[str]) -> None:
+    options = [*SMALL, "--steps", "12"]
+
+    def command(out: str) -> list[str]:
+        arguments = [
+            "build",
+            "layer2",
+            *weights,
+            "--images",
+            noise_images,
+            "--out",
+            tmp_path / out,
+            "--quiet",
+            *options,
+        ]
+        return [sys.executable, "-c", "from atlas.cli import main; main()", *map(str, arguments)]
+
+    subprocess.run(command("whole"), check=True, timeout=300)
+    for wanted in ("draft/identity.json", "draft/sample.npz", "draft/layout.npz"):
+        with subprocess.Popen(command("killed")) as process:
+            while not (tmp_path / "killed" / wanted).exists():
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+        assert not (tmp_path / "killed" / "manifest.json").exists()
+    subprocess.run(command("killed"), check=True, timeout=300)
+    for name in ("cells.json", "atlas.png", "atlas-4.png", "icons/level-4.png", "index.html"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
