@@ -39,13 +39,18 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _deep_to_grey(image: Image.Image) -> Image.Image:
-    """16-bit integers keep their share of 65535; floats in [0, 1] of 1; anything else is stretched to its range."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    low, high = float(values.min(initial=0)), float(values.max(initial=0))
-    if low >= 0 and high <= (1.0 if image.mode == "F" else 65535.0):
-        high = 1.0 if image.mode == "F" else 65535.0
-        low = 0.0
-    return Image.fromarray(((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
+    """16-bit integers keep their share of 65535; floats in [0, 1] of 1; anything else is stretched to its range.
+
+    NaN is black; infinity is the end of the range.
+    """
+    values = np.asarray(image, dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    usual = 1.0 if image.mode == "F" else 65535.0
+    if low >= 0 and high <= usual:
+        low, high = 0.0, usual
+    shares = np.nan_to_num((values - low) / max(high - low, 1e-12), nan=0, posinf=1, neginf=0)
+    return Image.fromarray((shares * 255).round().astype(np.uint8))
 
 
 def central_box(size: tuple[int, int], how: Preprocess) -> Box:
@@ -83,4 +88,4 @@ def _largest(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, flo
 
 def _box(size: tuple[int, int], extent: tuple[float, float], place: tuple[float, float]) -> Box:
     left, top = (size[0] - extent[0]) * place[0], (size[1] - extent[1]) * place[1]
-    return (left, top, min(left + extent[0], size[0]), min(top + extent[1], size[1]))
+    return (max(left, 0.0), max(top, 0.0), min(left + extent[0], size[0]), min(top + extent[1], size[1]))

@@ -101,12 +101,15 @@ def _folder(folder: Path) -> Images:
 
 
 def _labels_csv(table: Path, names: Sequence[str]) -> tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]]:
-    with table.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-        reader = csv.DictReader(stream)
-        columns = reader.fieldnames or []
-        if "file" not in columns or "class_index" not in columns:
-            raise UserError(f"{table} needs the columns file and class_index (name is optional); it has {columns}.")
-        rows = {row["file"]: row for row in reader if row["file"]}
+    try:
+        with table.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+            reader = csv.DictReader(stream)
+            columns = reader.fieldnames or []
+            rows = {row["file"]: row for row in reader if row.get("file")}
+    except csv.Error as error:
+        raise UserError(f"{table} cannot be read as a table: {error}.") from error
+    if "file" not in columns or "class_index" not in columns:
+        raise UserError(f"{table} needs the columns file and class_index (name is optional); it has {columns}.")
     missing = sum(1 for file in rows if file not in set(names))
     notes = (f"labels.csv names {missing} file(s) that are not there",) if missing else ()
     numbers = [str((rows.get(name) or {}).get("class_index") or "") for name in names]
@@ -170,6 +173,8 @@ def _torchvision(name: str) -> Images:
 def from_dataset(dataset: Any, name: str = "dataset") -> Images:
     """Images of any map-style data set whose items are an image or begin with one (and its integer label)."""
     targets = next((getattr(dataset, key) for key in ("targets", "_labels", "labels") if hasattr(dataset, key)), None)
+    if targets is None and hasattr(dataset, "_samples"):  # Imagenette: pairs of file and label
+        targets = [label for _, label in dataset._samples]
     count = len(dataset)
     labels = tuple(int(target) for target in targets) if targets is not None else (-1,) * count
     classes = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in getattr(dataset, "classes", [])]

@@ -127,6 +127,10 @@ class _Views:
         fields = (self.pixels, self.index, self.view, self.label, self.box)
         return _Views(*(field[start:stop] for field in fields))
 
+    def owned(self) -> _Views:
+        """A copy in this process's own memory: each tensor from a worker holds a file open as long as it lives."""
+        return _Views(self.pixels.clone(), self.index.clone(), self.view.clone(), self.label.clone(), self.box.clone())
+
     @classmethod
     def join(cls, parts: Sequence[_Views]) -> _Views:
         return cls(
@@ -159,7 +163,8 @@ class _Cutter(Dataset[Any]):
             boxes = [self._box(image.size, number, view) for view in range(self.views)]
             pixels = torch.stack([cut(image, box, self.how) for box in boxes])
         except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
-            return Skipped(name, f"{type(error).__name__}: {error}".replace(str(self.images.source), "")[:300])
+            file = str(self.images.files[number]) if self.images.files else name
+            return Skipped(name, f"{type(error).__name__}: {error}".replace(file, name)[:300])
         return _Views(
             pixels,
             torch.full((self.views,), number),
@@ -178,7 +183,13 @@ def _loader(cutter: _Cutter, workers: int | None) -> DataLoader[Any]:
     if workers is None:
         workers = max(1, min(8, (os.cpu_count() or 2) - 1))
     workers = 0 if len(cutter) < 8 else workers  # starting a process takes longer than a few images
-    return DataLoader(cutter, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
+    return DataLoader(
+        cutter,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # else the loader draws from the global one
+    )
 
 
 def _batches(
@@ -190,7 +201,7 @@ def _batches(
         if isinstance(item, Skipped):
             skipped.append(item)
         else:
-            waiting.append(item)
+            waiting.append(item.owned())
         if sum(len(part.pixels) for part in waiting) >= size:
             joined = _Views.join(waiting)
             whole = len(joined.pixels) - len(joined.pixels) % size
