@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz.canvas import Fourier
-from featviz.maximize import CPU_CHUNK, GPU_CHUNK, maximize, score
+from featviz.maximize import chunk_for, maximize, score
 from featviz.models import Model
 from featviz.objectives import cosine, direction
 from featviz.output import Arrays
@@ -70,7 +70,7 @@ def draw_icons(
     objective = direction(layer, vectors, power=power)
     measure = cosine(layer, vectors)
     trunk, clean = Trunk(model, [layer]), Trunk(model, [layer], fold=False)
-    block = 4 * (CPU_CHUNK if trunk.device.type == "cpu" else GPU_CHUNK)
+    block = 2 * chunk_for((icon, icon), trunk.device)
     images, scores = [], []
     for start in range(0, len(cells), block):
         numbers = list(range(start, min(start + block, len(cells))))

@@ -18,8 +18,9 @@ from .progress import Progress, silent
 from .transforms import Affine, Transform
 from .trunk import Trunk
 
-# Pictures per micro-batch, from benchmarks/chunk.py: larger ones leave the processor's cache and cost more each.
-CPU_CHUNK, GPU_CHUNK = 8, 64
+# Pixels per micro-batch, from benchmarks/batches.py: more leave the processor's cache and cost more each, fewer are
+# outweighed by what a pass costs whatever its size.
+CPU_PIXELS, GPU_PIXELS = 2**17, 2**21
 DEFAULT_TRANSFORM = Affine(shift=8, scale=(0.9, 1.1), degrees=10)
 
 
@@ -73,7 +74,7 @@ def maximize(
     _check(height_width, steps, lr, attempts)
     trunk = trunk or Trunk(model, objective.layers)
     ascent = _Ascent(trunk, objective, canvas_maker(canvas), transform, height_width, steps, lr)
-    chunk = chunk or (CPU_CHUNK if trunk.device.type == "cpu" else GPU_CHUNK)
+    chunk = chunk or chunk_for(height_width, trunk.device)
 
     kept: list[Pictures] = []
     for start in range(0, len(wanted), chunk):
@@ -93,15 +94,19 @@ def maximize(
     return _joined(kept, (trunk.preprocess.channels, *height_width))
 
 
+def chunk_for(size: tuple[int, int], device: torch.device) -> int:
+    """Pictures of `size` per micro-batch on a device, a power of two: 8 of 128 x 128, 16 of 96 x 96 on a CPU."""
+    pixels = CPU_PIXELS if device.type == "cpu" else GPU_PIXELS
+    return int(2 ** min(max(round(math.log2(pixels / (size[0] * size[1]))), 2), 8))
+
+
 def generator_for(seed: int, key: str, attempt: int = 0) -> torch.Generator:
     """A CPU generator whose draws depend on its three arguments alone."""
     digest = hashlib.sha256(f"{seed}/{attempt}/{key}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
 
-def score(
-    trunk: Trunk, objective: Objective, images: Tensor, numbers: Sequence[int], *, chunk: int = CPU_CHUNK
-) -> Tensor:
+def score(trunk: Trunk, objective: Objective, images: Tensor, numbers: Sequence[int], *, chunk: int = 8) -> Tensor:
     """The objective (n,) of 8-bit images (n, channels, h, w) in one pass without transforms.
 
     numbers: which picture of the objective each image is.

@@ -85,6 +85,10 @@ def _frozen_copy(network: nn.Module) -> nn.Module:
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
+    for module in twin.modules():
+        # In place, autograd has to copy what it needs for the backward pass: slower, and it can alter what was read.
+        if getattr(module, "inplace", False) is True:
+            module.inplace = False  # type: ignore[assignment]
     return twin
 
 

@@ -110,7 +110,7 @@ def _labels_csv(table: Path, names: Sequence[str]) -> tuple[tuple[int, ...], tup
         raise UserError(f"{table} cannot be read as a table: {error}.") from error
     if "file" not in columns or "class_index" not in columns:
         raise UserError(f"{table} needs the columns file and class_index (name is optional); it has {columns}.")
-    missing = sum(1 for file in rows if file not in set(names))
+    missing = len(rows.keys() - set(names))
     notes = (f"labels.csv names {missing} file(s) that are not there",) if missing else ()
     numbers = [str((rows.get(name) or {}).get("class_index") or "") for name in names]
     labels = tuple(int(number) if number.strip().isdecimal() else -1 for number in numbers)

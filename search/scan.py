@@ -20,7 +20,7 @@ from featviz.trunk import Trunk
 from .decode import Box, central_box, cut, random_box
 from .images import Images
 
-# Views per forward pass, from benchmarks/chunk.py.
+# Views per forward pass, from benchmarks/batches.py.
 CPU_BATCH, GPU_BATCH = 8, 128
 
 
@@ -89,9 +89,14 @@ def scan(
     view number) alone. numbers: which images (default: all), in this order. workers: processes that decode beside the
     network; 0 decodes in this one.
 
-    Raises `UserError` when not one image could be decoded.
+    Raises `UserError` when not one image could be decoded and for arguments out of range.
     """
     wanted = list(range(len(images))) if numbers is None else list(numbers)
+    if views < 1 or (batch is not None and batch < 1) or any(not 0 <= number < len(images) for number in wanted):
+        raise UserError(
+            f"views and batch start at 1 and image numbers lie below {len(images)}; got views {views}, "
+            f"batch {batch}, numbers {min(wanted, default=0)} to {max(wanted, default=0)}."
+        )
     trunk = trunk or Trunk(model, layers)
     batch = batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
     cutter = _Cutter(images, wanted, model.preprocess, views, seed)
@@ -104,7 +109,7 @@ def scan(
             for consumer in consumers:
                 consumer.update(views_of_images.with_activations(activations))
         seen += len(views_of_images.pixels)
-    if len(skipped) == len(wanted):
+    if wanted and len(skipped) == len(wanted):
         first = f" The first: {skipped[0].name}: {skipped[0].reason}." if skipped else ""
         raise UserError(f"not one of the {len(wanted)} images of {images.source!r} could be decoded.{first}")
     return Scanned(len(wanted) - len(skipped), seen, tuple(skipped))

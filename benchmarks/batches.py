@@ -1,6 +1,6 @@
 """Milliseconds by the size of a batch: of micro-batches while drawing, of batches while scanning.
 
-The evidence behind CPU_CHUNK in featviz/maximize.py and CPU_BATCH in search/scan.py. A table goes to standard error,
+The evidence behind CPU_PIXELS in featviz/maximize.py and CPU_BATCH in search/scan.py. A table goes to standard error,
 JSON to standard output. Every size does the same work, in turns; the fastest turn of each counts.
 """
 
@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from atlas.icons import DECAY, icon_transform
 from featviz import Model, Trunk, load_model, maximize, objectives
 from featviz.canvas import Fourier
-from featviz.maximize import CPU_CHUNK
 from search.scan import CPU_BATCH
 
 CHUNKS = (1, 2, 4, 8, 16, 32)
@@ -144,15 +143,14 @@ def machine(model: Model) -> dict[str, Any]:
     }
 
 
-def table(title: str, figures: Figures, default: int) -> Table:
-    """A row per size, the one in use marked with an asterisk."""
-    drawn = Table(title=title, caption="* in use on CPUs", box=box.SIMPLE)
+def table(title: str, figures: Figures) -> Table:
+    """A row per size of batch."""
+    drawn = Table(title=title, box=box.SIMPLE)
     drawn.add_column("size", justify="right")
     for heading in figures:
         drawn.add_column(heading, justify="right")
     for size in next(iter(figures.values())):
-        mark = "*" if size == default else ""
-        drawn.add_row(f"{mark}{size}", *(f"{column[size]:.2f}" for column in figures.values()))
+        drawn.add_row(str(size), *(f"{column[size]:.2f}" for column in figures.values()))
     return drawn
 
 
@@ -176,9 +174,9 @@ def main() -> None:
     repeats = max(1, options.repeats)
     drawn = measure(drawing(model, pictures=max(chunks), steps=steps), chunks, model, repeats, console.print)
     scanned = measure(scanning(model, images=max(batches)), batches, model, repeats, console.print)
-    console.print(table("Milliseconds per picture and step, by micro-batch", drawn, CPU_CHUNK))
-    console.print(table(f"Milliseconds per image of a scan, {model.preprocess.size[0]} px", scanned, CPU_BATCH))
-    figures = {"drawing": drawn, "scanning": scanned, "CPU_CHUNK": CPU_CHUNK, "CPU_BATCH": CPU_BATCH}
+    console.print(table("Milliseconds per picture and step, by micro-batch", drawn))
+    console.print(table(f"Milliseconds per image of a scan, {model.preprocess.size[0]} px", scanned))
+    figures = {"drawing": drawn, "scanning": scanned, "CPU_BATCH": CPU_BATCH}
     text = json.dumps({**machine(model), "quick": options.quick, **figures}, indent=2)
     print(text)
     if options.json_out:
