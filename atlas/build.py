@@ -162,7 +162,7 @@ class _Run:
             "model": self.model.name,
             "settings": asdict(self.settings),
             "versions": versions(),
-            "images": {"source": self.images.source, "notes": list(self.images.notes), **report},
+            "images": {"source": Path(self.images.source).name, "notes": list(self.images.notes), **report},
             "vectors": len(xy),
             "cells": {str(level): sum(cell.level == level for cell in cells) for level in levels},
             "median_score": float(np.median([cell.score for cell in cells])),

@@ -140,7 +140,7 @@ def write(atlas: Atlas, out: OutputFolder) -> None:
     _write_store(atlas, out.path / "store")
     facts = {
         "model": atlas.manifest["model"],
-        **atlas.manifest["settings"],
+        **{**atlas.manifest["settings"], "grid": ", ".join(map(str, atlas.levels))},
         "vectors": f"{len(atlas.xy):,}",
         "images": f"{atlas.manifest['images']['used']:,} of {atlas.manifest['images']['source']}",
         "images skipped": len(atlas.manifest["images"]["skipped"]),
