@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -16,8 +18,10 @@ from featviz.errors import UserError
 from featviz.layers import infer_layout, layer_names, read
 from featviz.models import DEFAULT_MODEL, load_model, model_names
 from featviz.progress import bars
+from featviz.superstimuli import Drawing
 
 from .build import build
+from .render import render_units
 from .result import Settings
 
 app = typer.Typer(
@@ -34,6 +38,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars, no
 DebugOption = Annotated[bool, typer.Option("--debug", help="On an error, show the traceback.")]
 
 _DEFAULTS = Settings(layer="")
+_DRAWING = Drawing()
 
 
 @app.command("build")
@@ -112,6 +117,64 @@ def build_command(
             console.print(
                 f"{len(skipped)} image(s) skipped, see manifest.json; the first: {escape(skipped[0]['name'])}"
             )
+        console.print(f"open {escape(str(out / 'index.html'))}")
+
+
+@app.command("render")
+def render_command(
+    units: Annotated[
+        list[str],
+        typer.Argument(help="blocks.3:5, blocks.3:0-31,40, blocks.3:*, blocks.3:5@center, class:tabby"),
+    ],
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    images: Annotated[
+        str | None, typer.Option("--images", help="Compare with a data set: gain over its maximum, percentile, dead.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")] = Path(
+        "superstimuli-out"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")] = False,
+    canvas: Annotated[str, typer.Option("--canvas", help="fourier or pixel.")] = _DRAWING.canvas,
+    size: Annotated[
+        int, typer.Option("--size", help="Pixels; 0: the network's input size for classes and neurons, else 128.")
+    ] = _DRAWING.size,
+    steps: Annotated[int, typer.Option("--steps", help="Optimisation steps.")] = _DRAWING.steps,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = _DRAWING.lr,
+    attempts: Annotated[int, typer.Option("--attempts", help="Draw each so often, keep the best.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same machine: same bytes.")] = 0,
+    device: DeviceOption = "auto",
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode images.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw what excites units the most, each picture with evidence of how well it does.
+
+    OUT gets a PNG per unit, units.json, index.html and, last of all, manifest.json. A unit's picture does not depend on
+    what else is drawn. A leading - asks for what excites the opposite of a unit; such units go behind --.
+
+    Example: atlas render --images my-photos --out superstimuli blocks.5:0-15 class:tabby -- -blocks.5:12
+    """
+    drawing = Drawing(canvas=canvas, size=size, steps=steps, lr=lr, attempts=attempts, seed=seed)
+    with bars(quiet=quiet) as progress:
+        certificates = render_units(
+            load_model(model, weights=weights, device=device),
+            units,
+            out=out,
+            images=images,
+            drawing=drawing,
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+        )
+    if as_json:
+        print(json.dumps([asdict(certificate) for certificate in certificates], indent=1))
+    elif not quiet:
+        console = Console(stderr=True)
+        gains = [certificate.gain for certificate in certificates if certificate.gain is not None]
+        if gains:
+            console.print(f"median gain over the data set's maximum {median(gains):.2f}")
         console.print(f"open {escape(str(out / 'index.html'))}")
 
 

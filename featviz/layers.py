@@ -19,9 +19,16 @@ def layer_names(network: nn.Module) -> list[str]:
     return [name for name, _ in network.named_modules() if name]
 
 
+# The layer name of what the whole network returns: for a classifier, its class logits.
+OUTPUT = "output"
+
+
 def find_layer(network: nn.Module, name: str) -> nn.Module:
-    """The module with this dotted name; a `UserError` naming the three closest when there is none."""
-    modules = dict(network.named_modules())
+    """The module with this dotted name, or the network itself for `output`, where no module has that name.
+
+    Raises `UserError` naming the three closest when there is none.
+    """
+    modules = {OUTPUT: network, **dict(network.named_modules())}
     if not name or name not in modules:
         raise unknown("layer", name, layer_names(network), "`atlas layers` lists them all.")
     module: nn.Module = modules[name]

@@ -88,6 +88,19 @@ def channel(
     return Objective((layer,), score, len(wanted))
 
 
+def dot(layer: str, vectors: Tensor, *, at: Place = None) -> Objective:
+    """Product of the activation with each picture's vector, (pictures, channels): a channel where that is one-hot.
+
+    The activation is the map's mean, or its value `at` the centre or at (row, column).
+    """
+
+    def score(acts: Activations) -> Tensor:
+        h = look(acts.maps[layer], at)
+        return (h * vectors.to(h)[acts.index]).sum(1)
+
+    return Objective((layer,), score, len(vectors))
+
+
 def direction(
     layer: str, vectors: Tensor, *, at: Place = "center", power: float = 4.0, floor: float = 0.1
 ) -> Objective:

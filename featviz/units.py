@@ -5,64 +5,119 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from . import objectives
 from .errors import UserError
-from .layers import find_layers
+from .layers import OUTPUT, find_layers
 from .models import Model
-from .objectives import Objective
+from .objectives import Objective, Place
 from .trunk import Trunk
-
-Position = tuple[int, int] | Literal["center"] | None
 
 
 @dataclass(frozen=True)
 class Unit:
     """One channel of a layer (its spatial mean), or one neuron where `position` is set; `sign` -1: its opposite.
 
-    `position`: (row, column) in the layer's map, `center`, or None for the whole channel.
+    `position`: (row, column) in the layer's map, `center`, or None for the whole channel. `vectors`: a .npy file of
+    directions (n, c); `channel` is then the row of the direction. A class is a channel of the layer `output`.
     """
 
     layer: str
     channel: int
-    position: Position = None
+    position: Place = None
     sign: Literal[1, -1] = 1
+    vectors: str = ""
 
     def __str__(self) -> str:
+        sign = "-" if self.sign < 0 else ""
+        if self.is_class and not self.vectors and self.position is None:
+            return f"{sign}class:{self.channel}"
+        target = f"{self.vectors}#{self.channel}" if self.vectors else str(self.channel)
         place = "" if self.position is None else f"@{self.position}"
         if isinstance(self.position, tuple):
             place = f"@{self.position[0]},{self.position[1]}"
-        return f"{'-' if self.sign < 0 else ''}{self.layer}:{self.channel}{place}"
+        return f"{sign}{self.layer}:{target}{place}"
+
+    @property
+    def is_class(self) -> bool:
+        """Whether it is a number that the whole network returns: a class's logit."""
+        return self.layer == OUTPUT
+
+    def direction(self, channels: int) -> Tensor:
+        """(channels,) the vector whose product with the layer's activation is the unit's own activation.
+
+        Raises `UserError` where a file of directions does not fit the layer.
+        """
+        if not self.vectors:
+            return torch.nn.functional.one_hot(torch.tensor(self.channel), channels).float() * self.sign
+        vectors = _load_vectors(self.vectors)
+        if vectors.shape[1] != channels:
+            raise UserError(f"{self.vectors} holds vectors of {vectors.shape[1]} numbers; {self.layer} has {channels}.")
+        return torch.from_numpy(vectors[self.channel]).float() * self.sign
 
 
 def parse_units(text: str, model: Model) -> list[Unit]:
-    """Units named by one word: `LAYER:CHANNELS[@ROW,COL|@center]`, a leading `-` turns the sign.
+    """Units named by one word: `LAYER:CHANNELS[@ROW,COL|@center]` or `class:NAME`; a leading `-` turns the sign.
 
-    CHANNELS is a number, a range `0-31`, a list `0-31,40` or `*`; LAYER may be a glob. Raises `UserError` for words
-    that name nothing, with the layer's number of channels or the closest names.
+    CHANNELS is a number, a range `0-31`, a list `0-31,40`, `*`, or `FILE.npy#ROWS` for directions; LAYER may be a glob;
+    NAME is a class's name or index. Raises `UserError` for words that name nothing, with the layer's number of channels
+    or the closest names.
     """
     match = re.fullmatch(r"(?P<sign>-?)(?P<layer>[^:@]+):(?P<channels>[^@]+)(@(?P<position>.+))?", text.strip())
     if not match:
-        raise UserError(f"{text!r} is no unit; write LAYER:CHANNEL, LAYER:0-31,40, LAYER:* or LAYER:CHANNEL@ROW,COL.")
+        raise UserError(f"{text!r} is no unit; write LAYER:CHANNEL, LAYER:0-31,40, LAYER:*, LAYER:CHANNEL@ROW,COL or "
+                        "class:NAME.")  # fmt: skip
+    sign: Literal[1, -1] = -1 if match["sign"] else 1
+    if match["layer"] == "class":
+        return [_class_unit(text, match["channels"], sign, model)]
     layers = find_layers(model.network, match["layer"])
     trunk = Trunk(model, layers, fold=False)
     units = []
     for layer in layers:
         channels, rows, columns = trunk.map_size(layer)
+        file, _, numbers = match["channels"].rpartition("#")
+        count = len(_load_vectors(file)) if file else channels
         position = _position(match["position"], text, rows, columns)
-        for channel in _channels(match["channels"], text, layer, channels):
-            units.append(Unit(layer, channel, position, -1 if match["sign"] else 1))
+        for channel in _channels(numbers, text, file or layer, count):
+            units.append(Unit(layer, channel, position, sign, file))
     return units
 
 
-def objective(units: Sequence[Unit]) -> Objective:
-    """The objective whose picture number i excites `units[i]`; all units lie in one layer, at one kind of place."""
+def objective(units: Sequence[Unit], trunk: Trunk) -> Objective:
+    """The objective whose picture number i excites `units[i]`; all units lie in one layer, at one kind of place.
+
+    trunk: reads that layer. The score is the unit's own activation, for a negative unit its opposite.
+    """
     layers, positions = {unit.layer for unit in units}, {unit.position for unit in units}
     if len(layers) != 1 or len(positions) != 1:
         raise UserError(f"one objective takes units of one layer and position; got {sorted(layers)}, {positions}.")
-    signs = [float(unit.sign) for unit in units]
-    return objectives.channel(layers.pop(), [unit.channel for unit in units], at=positions.pop(), weights=signs)
+    layer = layers.pop()
+    channels, _, _ = trunk.map_size(layer)
+    return objectives.dot(layer, torch.stack([unit.direction(channels) for unit in units]), at=positions.pop())
+
+
+def _class_unit(text: str, name: str, sign: Literal[1, -1], model: Model) -> Unit:
+    index = model.class_index(name)
+    count, rows, columns = Trunk(model, [OUTPUT], fold=False).map_size(OUTPUT)
+    if rows * columns > 1 or index >= count:
+        raise UserError(f"{text!r}: {model.name} returns {count} x {rows} x {columns} numbers, not that class's logit.")
+    return Unit(OUTPUT, index, None, sign)
+
+
+def _load_vectors(file: str) -> np.ndarray:
+    try:
+        vectors: np.ndarray = np.load(Path(file), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file!r} is no .npy file of directions: {error}.") from error
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+        raise UserError(f"{file!r} must hold finite vectors (n, channels); it has shape {vectors.shape}.")
+    return vectors
 
 
 def _channels(text: str, whole: str, layer: str, count: int) -> list[int]:
@@ -80,7 +135,7 @@ def _channels(text: str, whole: str, layer: str, count: int) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def _position(text: str | None, whole: str, rows: int, columns: int) -> Position:
+def _position(text: str | None, whole: str, rows: int, columns: int) -> Place:
     if text is None:
         return None
     if text in ("center", "centre"):

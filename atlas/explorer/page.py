@@ -1,4 +1,4 @@
-"""A plain page: the figures, the settings and the cells of an atlas."""
+"""Plain pages: the figures, the settings and the cells of an atlas; the superstimuli of units."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
+
+from featviz.superstimuli import Certificate
 
 from ..grid import Cell
 
@@ -19,6 +21,8 @@ th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px soli
 td.n { font-variant-numeric: tabular-nums; text-align: right; }
 td { overflow-wrap: anywhere; }
 summary { cursor: pointer; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); gap: 1.2rem; }
+figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .8125rem; overflow-wrap: anywhere; }
 """
 
 
@@ -34,16 +38,48 @@ def atlas_page(
         f'<img alt="Activation atlas, {level} by {level} cells" src="data:image/png;base64,{_base64(png)}">'
         for level, png in figures.items()
     )
-    rows = "".join(f"<tr><th>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>" for key, value in facts.items())
     tables = "".join(_cells(level, [cell for cell in cells if cell.level == level], names) for level in figures)
+    return _document(title, f"{pictures}{_facts(facts)}{tables}")
+
+
+def render_page(
+    *, title: str, certificates: Sequence[Certificate], pictures: Sequence[bytes], facts: Mapping[str, Any]
+) -> str:
+    """HTML of superstimuli: each unit's PNG over its name and certificate, then the facts as a table."""
+    figures = "".join(
+        f'<figure><img alt="Superstimulus of {escape(entry.unit)}" src="data:image/png;base64,{_base64(png)}">'
+        f"<figcaption><b>{escape(entry.unit)}</b><br>{escape(_evidence(entry))}</figcaption></figure>"
+        for entry, png in zip(certificates, pictures, strict=True)
+    )
+    return _document(title, f'<div class="sheet">{figures}</div>{_facts(facts)}')
+
+
+def _evidence(entry: Certificate) -> str:
+    parts = [f"activation {entry.activation:.3g}"]
+    if entry.gain is not None:
+        parts.append(f"{entry.gain:.1f} × the data set's maximum")
+    if entry.robustness is not None:
+        parts.append(f"{entry.robustness:.0%} of it on shifted views")
+    if entry.rank is not None:
+        parts.append(f"rank {entry.rank} in its layer")
+    if entry.dead:
+        parts.append("dead")
+    return ", ".join(parts)
+
+
+def _document(title: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>{escape(title)}</h1>{pictures}<h2>How it was made</h2><table>{rows}</table>{tables}</body></html>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>\n"
     )
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    rows = "".join(f"<tr><th>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>" for key, value in facts.items())
+    return f"<h2>How it was made</h2><table>{rows}</table>"
 
 
 def _cells(level: int, cells: Sequence[Cell], names: Sequence[str]) -> str:
