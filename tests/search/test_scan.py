@@ -85,7 +85,7 @@ class Record:
         return {"index": self.index}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        raise NotImplementedError
+        raise AssertionError("a scan loads nothing")
 
     def maps(self, layer: str) -> Tensor:
         return torch.cat([batch.activations[layer] for batch in self.batches])
