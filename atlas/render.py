@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -50,6 +51,7 @@ def render_units(
     identity = {
         "command": "render",
         "units": [str(unit) for unit in wanted],
+        "directions": {unit.vectors: _digest(unit.vectors) for unit in wanted if unit.vectors},
         "settings": asdict(drawing),
         "weights": model.fingerprint,
         "images": None if against is None else against.fingerprint,
@@ -71,6 +73,10 @@ def render_units(
     certificates = render(model, wanted, folder, drawing, dataset=dataset, progress=progress)
     _finish(folder, model, drawing, against, certificates, identity)
     return certificates
+
+
+def _digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
 def _finish(

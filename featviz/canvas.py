@@ -29,6 +29,11 @@ class Canvas(Protocol):
 CanvasMaker = Callable[[Generators, int, tuple[int, int], torch.device], Canvas]
 
 
+# The exponent of 1 / f that icons and superstimuli use. At blocks.5 of EfficientNet-Lite0, 96 px, 128 steps: as high a
+# score as with 1, and half the fine texture.
+DECAY = 1.5
+
+
 class Fourier:
     """Pictures by their spectrum, so that every frequency learns at the pace natural images suggest (1 / f).
 

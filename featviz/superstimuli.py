@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .canvas import CanvasMaker, Fourier, canvas_maker
+from .canvas import DECAY, CanvasMaker, Fourier, canvas_maker
 from .errors import UserError
 from .maximize import DEFAULT_TRANSFORM, chunk_for, generator_for, maximize
 from .models import Model
@@ -24,8 +25,6 @@ from .progress import Progress, silent
 from .trunk import Trunk
 from .units import Unit, objective
 
-# Exponent of 1 / f on the Fourier canvas: shapes before fine texture, as on the icons of an atlas.
-DECAY = 1.5
 # How many transformed views the robustness is a mean over.
 ROBUSTNESS_VIEWS = 8
 
@@ -149,8 +148,12 @@ def _draw_group(
 
 
 def file_name(unit: Unit) -> str:
-    """The unit's file name: its address with every sign that a file system may refuse replaced."""
-    return re.sub(r"[^\w.,@+-]", "_", str(unit)) + ".png"
+    """The unit's file name: its address with every sign that a file system may refuse replaced.
+
+    A direction's name also holds a digest of its address, since two files' names may differ in such a sign alone.
+    """
+    digest = f"-{hashlib.sha256(str(unit).encode()).hexdigest()[:8]}" if unit.vectors else ""
+    return re.sub(r"[^\w.,@+-]", "_", str(unit)) + digest + ".png"
 
 
 def values(unit: Unit, maps: Tensor) -> Tensor:

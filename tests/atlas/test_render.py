@@ -45,6 +45,15 @@ def test_a_finished_folder_is_given_back_and_other_settings_are_refused(tmp_path
             render_units(toy_model(), words, out=tmp_path, drawing=drawing)
 
 
+def test_directions_that_changed_since_are_other_work(tmp_path: Path) -> None:
+    file, out = tmp_path / "v.npy", tmp_path / "out"
+    np.save(file, np.eye(2, 6, dtype=np.float32))
+    render_units(toy_model(), [f"4:{file}#0"], out=out, drawing=QUICK)
+    np.save(file, np.eye(2, 6, k=1, dtype=np.float32))
+    with pytest.raises(UserError, match="other settings"):
+        render_units(toy_model(), [f"4:{file}#0"], out=out, drawing=QUICK)
+
+
 @pytest.mark.parametrize(
     ("words", "drawing", "message"),
     [

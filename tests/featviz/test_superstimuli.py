@@ -130,6 +130,7 @@ def test_file_names_are_safe_and_differ() -> None:
         Unit("a.b", 1, "center"),
         Unit("output", 1),
     ]
+    units += [Unit("a.b", 1, vectors="x/v.npy"), Unit("a.b", 1, vectors="x_v.npy")]
     names = [file_name(unit) for unit in units]
     assert len(set(names)) == len(names)
     assert all(not set(name) & set('/\\:*?"<>|') for name in names)
