@@ -135,13 +135,30 @@ def render_command(
         "superstimuli-out"
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")] = False,
-    canvas: Annotated[str, typer.Option("--canvas", help="fourier or pixel.")] = _DRAWING.canvas,
+    canvas: Annotated[
+        str, typer.Option("--canvas", help="fourier, pixel, maco (natural spectrum) or cppn.")
+    ] = _DRAWING.canvas,
     size: Annotated[
         int, typer.Option("--size", help="Pixels; 0: the network's input size for classes and neurons, else 128.")
     ] = _DRAWING.size,
     steps: Annotated[int, typer.Option("--steps", help="Optimisation steps.")] = _DRAWING.steps,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = _DRAWING.lr,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate; 0: the canvas's own.")] = _DRAWING.lr,
     attempts: Annotated[int, typer.Option("--attempts", help="Draw each so often, keep the best.")] = 1,
+    diversity: Annotated[int, typer.Option("--diversity", help="Pictures per unit, unlike each other.")] = 1,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Draw every unit's opposite beside it.")] = False,
+    similarity: Annotated[
+        str | None,
+        typer.Option("--similarity", help="A network whose features tell how interpretable each pair is (MIS)."),
+    ] = None,
+    transparency: Annotated[
+        str, typer.Option("--transparency", help="none; learned: drawn too; importance: what moved the unit is opaque.")
+    ] = _DRAWING.transparency,
+    start: Annotated[str, typer.Option("--start", help="An image file to begin at, instead of noise.")] = "",
+    settle: Annotated[
+        float, typer.Option("--settle", help="Last share of the steps without transforms: more gain, less robust.")
+    ] = _DRAWING.settle,
+    precision: Annotated[str, typer.Option("--precision", help="float32, or bfloat16: faster on a GPU.")] = "float32",
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network: pays on a GPU.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same machine: same bytes.")] = 0,
     device: DeviceOption = "auto",
     workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode images.")] = None,
@@ -151,12 +168,26 @@ def render_command(
 ) -> None:
     """Draw what excites units the most, each picture with evidence of how well it does.
 
-    OUT gets a PNG per unit, units.json, index.html and, last of all, manifest.json. A unit's picture does not depend on
-    what else is drawn. A leading - asks for what excites the opposite of a unit; such units go behind --.
+    OUT gets a PNG per unit, superstimuli.png, units.json, index.html and, last of all, manifest.json. A unit's picture
+    does not depend on what else is drawn. A leading - asks for what excites the opposite of a unit; such units go
+    behind --.
 
     Example: atlas render --images my-photos --out superstimuli blocks.5:0-15 class:tabby -- -blocks.5:12
     """
-    drawing = Drawing(canvas=canvas, size=size, steps=steps, lr=lr, attempts=attempts, seed=seed)
+    drawing = Drawing(
+        canvas=canvas,
+        size=size,
+        steps=steps,
+        lr=lr,
+        attempts=attempts,
+        diversity=diversity,
+        transparency=transparency,  # type: ignore[arg-type]  # checked by Drawing
+        start=start,
+        settle=settle,
+        precision=precision,  # type: ignore[arg-type]  # checked by Trunk
+        compiled=compiled,
+        seed=seed,
+    )
     with bars(quiet=quiet) as progress:
         certificates = render_units(
             load_model(model, weights=weights, device=device),
@@ -164,6 +195,8 @@ def render_command(
             out=out,
             images=images,
             drawing=drawing,
+            pairs=pairs,
+            similarity=similarity,
             overwrite=overwrite,
             workers=workers,
             progress=progress,

@@ -1,4 +1,4 @@
-"""Matplotlib figures: the atlas as one picture."""
+"""Matplotlib figures: the atlas as one picture, superstimuli on a contact sheet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+
+from featviz.certificate import Certificate
 
 from .grid import Cell
 
@@ -68,6 +70,45 @@ def atlas_figure(cells: Sequence[Cell], icons: Bytes, level: int, *, title: str,
         margin / total[0], 0.5 * foot / total[1], caption, fontsize=8.5 * unit, color=INK, alpha=0.75, va="center"
     )
     return figure
+
+
+def superstimuli_figure(
+    pictures: Sequence[Image.Image], certificates: Sequence[Certificate], *, title: str, tile: int = 160
+) -> Figure:
+    """A contact sheet: every picture over its unit and the figures of its certificate that fit in two lines."""
+    columns = min(len(pictures), 8 if len(pictures) > 12 else 6)
+    rows = -(-len(pictures) // columns)
+    gap, caption, head, margin = 12, 46, 60, 24
+    width = max(columns * (tile + gap) - gap + 2 * margin, 420)
+    height = head + rows * (tile + caption + gap) + margin // 2
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    figure.text(margin / width, 1 - 0.5 * head / height, title, fontsize=13, color=INK, va="center")
+    for number, (picture, entry) in enumerate(zip(pictures, certificates, strict=True)):
+        left = margin + number % columns * (tile + gap)
+        top = head + number // columns * (tile + caption + gap)
+        axes = figure.add_axes((left / width, 1 - (top + tile) / height, tile / width, tile / height), frameon=False)
+        axes.imshow(np.asarray(picture.convert("RGBA")), interpolation="antialiased")
+        axes.set_axis_off()
+        for line, (text, size) in enumerate(((_name(entry), 8.5), (_figures(entry), 7.0))):
+            place = 1 - (top + tile + 13 + 15 * line) / height
+            figure.text(left / width, place, text, fontsize=size, color=INK, va="center", alpha=1 - 0.25 * line)
+    return figure
+
+
+def _name(entry: Certificate) -> str:
+    name = f"{'-' * entry.unit.startswith('-')}{entry.label}" if entry.label else entry.unit
+    name += f" ({entry.facet})" * (entry.facet > 1)
+    return name if len(name) <= 26 else f"{name[:12]}…{name[-12:]}"
+
+
+def _figures(entry: Certificate) -> str:
+    parts = [f"act. {entry.activation:.3g}"]
+    if entry.gain is not None:
+        parts.append(f"gain {entry.gain:.1f}")
+    if entry.rank is not None:
+        parts.append(f"rank {entry.rank}")
+    return "dead, " * bool(entry.dead) + ", ".join(parts)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

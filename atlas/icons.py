@@ -63,9 +63,9 @@ def draw_icons(
     """
     if not cells:
         return np.empty((0, icon, icon, 3), np.uint8), np.empty(0, np.float32)
-    vectors = torch.from_numpy(np.stack([cell.mean for cell in cells])) @ whitening
-    objective = direction(layer, vectors, power=power)
-    measure = cosine(layer, vectors)
+    means = torch.from_numpy(np.stack([cell.mean for cell in cells]))
+    objective = direction(layer, means, power=power, whitening=whitening)
+    measure = cosine(layer, means @ whitening)
     trunk, clean = Trunk(model, [layer]), Trunk(model, [layer], fold=False)
     block = 2 * chunk_for((icon, icon), trunk.device)
     images, scores = [], []

@@ -1,28 +1,34 @@
-"""The command `atlas render`: units -> superstimuli, certificates and a page."""
+"""The command `atlas render`: units -> superstimuli, certificates, a contact sheet and a page."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from torch import Tensor
 
-from featviz.canvas import canvas_maker
-from featviz.errors import UserError
-from featviz.models import Model
+from featviz.canvas import CANVASES
+from featviz.certificate import Certificate, from_json
+from featviz.errors import UserError, unknown
+from featviz.mis import feature_extractor
+from featviz.models import Model, Preprocess
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
-from featviz.superstimuli import Certificate, Drawing, render
+from featviz.superstimuli import Drawing, render
 from featviz.units import Unit, parse_units
+from search.decode import cut, open_upright
 from search.images import Images, open_images
-from search.statistics import unit_values
+from search.reference import natural_spectrum, references
 
 from .build import versions
 from .explorer import render_page
+from .figure import save_figure, superstimuli_figure
 
 
 def render_units(
@@ -32,79 +38,141 @@ def render_units(
     out: str | Path,
     images: str | Path | Images | None = None,
     drawing: Drawing | None = None,
+    pairs: bool = False,
+    similarity: str | Model | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> list[Certificate]:
-    """Draw units' superstimuli into a folder: a PNG per unit, units.json, index.html and manifest.json.
+    """Draw units' superstimuli into a folder: PNGs, superstimuli.png, units.json, index.html and manifest.json.
 
-    units: `Unit` or words that `parse_units` reads. images: a data set to compare the pictures with. Work that an
-    interrupted run of the same settings left is not done again; a folder with other settings is refused.
+    units: `Unit` or words that `parse_units` reads. images: a data set to compare the pictures with; the canvas `maco`
+    takes its spectrum from it too, else from the embedded photographs. pairs: draw every unit's opposite beside it.
+    similarity: a network, or its name, whose features judge how interpretable a pair of pictures makes its unit (needs
+    images). Work that an interrupted run of the same settings left is not done again; a folder with other settings is
+    refused.
     """
-    drawing = drawing or Drawing()
-    canvas_maker(drawing.canvas)
-    wanted = [unit for word in units for unit in ([word] if isinstance(word, Unit) else parse_units(word, model))]
-    wanted = list(dict.fromkeys(wanted))
-    if not wanted:
-        raise UserError("name at least one unit, such as blocks.5:12 or class:tabby.")
-    against = None if images is None else open_images(images)
-    identity = {
-        "command": "render",
-        "units": [str(unit) for unit in wanted],
-        "directions": {unit.vectors: _digest(unit.vectors) for unit in wanted if unit.vectors},
-        "settings": asdict(drawing),
-        "weights": model.fingerprint,
-        "images": None if against is None else against.fingerprint,
-    }
-    folder = OutputFolder.claim(out, identity, overwrite=overwrite)
+    run = _Run.of(model, units, drawing or Drawing(), images, pairs, similarity)
+    folder = OutputFolder.claim(out, run.identity, overwrite=overwrite)
     if folder.finished:
         stored = json.loads((folder.path / "units.json").read_text(encoding="utf-8"))
-        return [Certificate(**entry) for entry in stored]
-    dataset = None
-    if against is not None:
-        names = [str(unit) for unit in wanted]
-
-        def measure() -> dict[str, Any]:
-            found = unit_values(model, wanted, against, workers=workers, progress=progress)
-            return {str(unit): column for unit, column in found.items()}
-
-        kept = folder.arrays("dataset", measure)
-        dataset = {unit: kept[name] for unit, name in zip(wanted, names, strict=True)}
-    certificates = render(model, wanted, folder, drawing, dataset=dataset, progress=progress)
-    _finish(folder, model, drawing, against, certificates, identity)
+        return [from_json(entry) for entry in stored]
+    found, spectrum = None, None
+    if run.images is not None:
+        found = references(
+            model, run.units, run.images, similarity=run.similarity, seed=run.drawing.seed, workers=workers,
+            progress=progress,
+        )  # fmt: skip
+        spectrum = found.spectrum
+    elif run.drawing.canvas == "maco":
+        spectrum = natural_spectrum(model, open_images("photos"), workers=workers, progress=progress)
+    certificates = render(
+        model,
+        run.units,
+        folder,
+        run.drawing,
+        references=None if found is None else found.units,
+        spectrum=spectrum,
+        start=run.start,
+        similarity=run.similarity,
+        progress=progress,
+    )
+    _finish(folder, run, certificates, 0 if found is None else found.skipped)
     return certificates
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one command is to do, checked."""
+
+    model: Model
+    units: list[Unit]
+    drawing: Drawing
+    images: Images | None
+    similarity: Model | None
+    start: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        units: Sequence[str | Unit],
+        drawing: Drawing,
+        images: str | Path | Images | None,
+        pairs: bool,
+        similarity: str | Model | None,
+    ) -> _Run:
+        if drawing.canvas not in CANVASES:
+            raise unknown("canvas", drawing.canvas, list(CANVASES))
+        wanted = [unit for word in units for unit in ([word] if isinstance(word, Unit) else parse_units(word, model))]
+        if pairs:
+            wanted = [each for unit in wanted for each in (unit, replace(unit, sign=-unit.sign))]
+        if not wanted:
+            raise UserError("name at least one unit, such as blocks.5:12 or class:tabby.")
+        if similarity is not None and images is None:
+            raise UserError("the interpretability score is measured on photographs: give --images too.")
+        judge = feature_extractor(similarity, device=str(model.device)) if isinstance(similarity, str) else similarity
+        start = _start(drawing.start, model.preprocess) if drawing.start else None
+        against = None if images is None else open_images(images)
+        return cls(model, list(dict.fromkeys(wanted)), drawing, against, judge, start)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "command": "render",
+            "units": [str(unit) for unit in self.units],
+            "directions": {unit.vectors: _digest(unit.vectors) for unit in self.units if unit.vectors},
+            "settings": {**asdict(self.drawing), "start": _digest(self.drawing.start) if self.drawing.start else ""},
+            "weights": self.model.fingerprint,
+            "images": None if self.images is None else self.images.fingerprint,
+            "similarity": None if self.similarity is None else self.similarity.fingerprint,
+        }
+
+
+def _start(file: str, how: Preprocess) -> Tensor:
+    """The largest central part of an image file of the network's proportions, (channels, h, w) in [0, 1]."""
+    try:
+        image = open_upright(Path(file))
+    except OSError as error:
+        raise UserError(f"--start takes an image file; {file!r} cannot be read: {error}.") from error
+    side = min(image.size[0] / how.size[1], image.size[1] / how.size[0])
+    width, height = how.size[1] * side, how.size[0] * side
+    left, top = (image.size[0] - width) / 2, (image.size[1] - height) / 2
+    return cut(image, (left, top, left + width, top + height), how).float() / 255
 
 
 def _digest(file: str) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
-def _finish(
-    folder: OutputFolder,
-    model: Model,
-    drawing: Drawing,
-    against: Images | None,
-    certificates: Sequence[Certificate],
-    identity: dict[str, Any],
-) -> None:
-    gains = [certificate.gain for certificate in certificates if certificate.gain is not None]
-    source = None if against is None else Path(against.source).name
-    facts: dict[str, Any] = {"model": model.name, **asdict(drawing), "compared with": source or "nothing (--images)"}
+def _finish(folder: OutputFolder, run: _Run, certificates: Sequence[Certificate], skipped: int) -> None:
+    gains = [entry.gain for entry in certificates if entry.gain is not None]
+    source = None if run.images is None else Path(run.images.source).name
+    settings = {**asdict(run.drawing), "start": Path(run.drawing.start).name}
+    facts: dict[str, Any] = {"model": run.model.name, **settings, "compared with": source or "nothing (--images)"}
+    if run.similarity is not None:
+        facts["similarity"] = run.similarity.name
     if gains:
         facts["median gain over the data set's maximum"] = f"{np.median(gains):.2f}"
-        facts["dead"] = sum(bool(certificate.dead) for certificate in certificates)
-    pictures = [(folder.path / certificate.file).read_bytes() for certificate in certificates]
-    page = render_page(title=f"Superstimuli of {model.name}", certificates=certificates, pictures=pictures, facts=facts)
+        facts["dead"] = sum(bool(entry.dead) for entry in certificates)
+    title = f"Superstimuli of {run.model.name}"
+    pictures = [Image.open(folder.path / entry.file) for entry in certificates]
+    figure = superstimuli_figure(pictures, certificates, title=title)
+    folder.write("superstimuli.png", lambda path: save_figure(figure, path))
+    page = render_page(title=title, certificates=certificates, folder=folder.path, facts=facts)
     folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
     folder.finish(
         {
             "command": "render",
-            "model": model.name,
-            "settings": asdict(drawing),
+            "model": run.model.name,
+            "settings": settings,
             "versions": versions(),
             "images": source,
-            "units": len(certificates),
+            "skipped": skipped,
+            "similarity": None if run.similarity is None else run.similarity.name,
+            "units": len(run.units),
+            "pictures": len(certificates),
             "median_gain": float(np.median(gains)) if gains else None,
-            "identity": identity,
+            "identity": run.identity,
         }
     )

@@ -9,15 +9,14 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import machine, wait
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -124,23 +123,6 @@ def milliseconds(work: Work, size: int, model: Model) -> float:
     units = work(size)
     wait(model)
     return 1000 * (time.perf_counter() - start) / units
-
-
-def wait(model: Model) -> None:
-    """Let a GPU finish what was asked of it."""
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def machine(model: Model) -> dict[str, Any]:
-    """What the figures depend on besides the code."""
-    packages = ("activation-atlas", "torch", "timm")
-    return {
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
-        "device": torch.cuda.get_device_name() if model.device.type == "cuda" else str(model.device),
-        "threads": torch.get_num_threads(),
-        "model": model.name,
-    }
 
 
 def table(title: str, figures: Figures) -> Table:

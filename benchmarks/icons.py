@@ -12,53 +12,31 @@ copying and folding the network, and scoring the result. Rows marked "helped" go
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import platform
 import statistics
-import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from common import OURS, Contender, Lucent, judge, machine, missing, timed, to_bytes
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torchvision.transforms.functional import center_crop
 
 from atlas.grid import Cell, bin_cells
 from atlas.icons import draw_icons, whitener
 from atlas.project import project
 from atlas.sample import sample
-from featviz import Model, Objective, Trunk, load_model, maximize, objectives
-from featviz.maximize import score
+from featviz import Model, load_model, maximize, objectives
 from search.images import open_images
 
 # The first four are those of which earlier figures exist; the others are arbitrary.
 CHANNELS = (3, 7, 11, 19, 23, 31, 43, 59)
-PEERS = {"torch-lucent": "lucent.optvis.render", "dreamlens": "dreamlens.render"}
-OURS = "ours"
-
-# Fresh copies of the network and a number of steps -> 8-bit images (n, 3, h, w).
-Draw = Callable[[Sequence[nn.Module], int], Tensor]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way to draw the icons; `copies`: how many fresh networks it takes; `frozen`: without weight gradients."""
-
-    name: str
-    draw: Draw
-    copies: int = 1
-    frozen: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,56 +50,6 @@ class Comparison:
     steps: int
     judge: Callable[[Tensor], Tensor]
     contenders: tuple[Contender, ...]
-
-
-@dataclass(frozen=True)
-class Lucent:
-    """lucent's default transforms, canvas and optimiser on channels of a layer."""
-
-    model: Model
-    layer: str
-    channels: tuple[int, ...]
-    size: int
-
-    def contenders(self) -> tuple[Contender, ...]:
-        """One by one, in a batch, in a batch resized by fixed_image_size, and helped by frozen weights."""
-        return (
-            Contender("lucent, one by one", self.one_by_one, copies=len(self.channels)),
-            Contender("lucent, batched", self.batched),
-            Contender("lucent, batched, resized", partial(self.batched, resize=True)),
-            Contender("lucent, batched, helped", self.batched, frozen=True),
-        )
-
-    def one_by_one(self, networks: Sequence[nn.Module], steps: int) -> Tensor:
-        """A call of render_vis per channel."""
-        pairs = zip(networks, self.channels, strict=True)
-        return torch.cat([self._render(network, (channel,), steps) for network, channel in pairs])
-
-    def batched(self, networks: Sequence[nn.Module], steps: int, *, resize: bool = False) -> Tensor:
-        """All channels in one call, an objective per image of the batch."""
-        return self._render(networks[0], self.channels, steps, resize=resize)
-
-    def _render(self, network: nn.Module, channels: tuple[int, ...], steps: int, *, resize: bool = False) -> Tensor:
-        from lucent.optvis import objectives as wishes
-        from lucent.optvis import param, render, transform
-
-        layer = self.layer.replace(".", "_")
-        wish = wishes.Objective.sum([wishes.channel(layer, channel, batch=i) for i, channel in enumerate(channels)])
-        # lucent pads by 12 pixels. Scaled back to the size by fixed_image_size, pictures hold their features larger
-        # than the network wants them and score a fifth less in a clean pass; a crop is as fast and costs them nothing.
-        crop = [] if resize else [partial(center_crop, output_size=[self.size, self.size])]
-        pictures = render.render_vis(
-            network,
-            wish,
-            lambda: param.image(self.size, batch=len(channels)),
-            transforms=[*transform.standard_transforms, *crop, self.model.preprocess.normalize],
-            thresholds=(steps,),
-            preprocess=False,
-            fixed_image_size=self.size if resize else 0,  # 0, unlike None, leaves the size alone
-            progress=False,
-            show_image=False,
-        )
-        return to_bytes(pictures[-1])
 
 
 @dataclass(frozen=True)
@@ -168,11 +96,6 @@ class Dreamlens:
             preprocess=self.model.preprocess.normalize,
         )
         return to_bytes(np.stack(pictures))
-
-
-def to_bytes(pictures: NDArray[np.floating]) -> Tensor:
-    """Pictures (n, h, w, 3) in [0, 1] -> 8-bit (n, 3, h, w), rounded."""
-    return (torch.from_numpy(pictures).permute(0, 3, 1, 2) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def against_lucent(model: Model, *, quick: bool) -> Comparison:
@@ -224,54 +147,6 @@ def directions(model: Model, layer: str, *, samples: int, count: int) -> tuple[l
     return [cells[place] for place in places], whitener(found.vectors)
 
 
-def judge(model: Model, objective: Objective) -> Callable[[Tensor], Tensor]:
-    """The objective of 8-bit images in one clean pass of the network as it came."""
-    trunk = Trunk(model, objective.layers, fold=False)
-    return lambda images: score(trunk, objective, images, range(len(images)))
-
-
-def installed(package: str) -> str | None:
-    """The version of a package, None where it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def missing(peer: str) -> str | None:
-    """Why a peer cannot take part; None where it can."""
-    if installed(peer) is None:
-        return f"{peer} is not installed"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import_module(PEERS[peer])
-    except ImportError as error:
-        return f"{peer} cannot be imported: {error}"
-    return None
-
-
-def timed(contender: Contender, model: Model, steps: int) -> tuple[float, Tensor]:
-    """Seconds that the contender takes on fresh copies of the network, and what it draws."""
-    networks = [copy.deepcopy(model.network).to(model.device) for _ in range(contender.copies)]
-    if contender.frozen:
-        networks = [network.requires_grad_(False) for network in networks]
-    # The peers draw from the global generators, torch's and NumPy's.
-    torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002
-    wait(model)
-    start = time.perf_counter()
-    images = contender.draw(networks, steps)
-    wait(model)
-    return time.perf_counter() - start, images
-
-
-def wait(model: Model) -> None:
-    """Let a GPU finish what was asked of it."""
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def race(comparison: Comparison, model: Model, repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Each contender's figures by name; they take turns, and the fastest turn of each counts."""
     absent = missing(comparison.peer)
@@ -315,17 +190,6 @@ def saturation(images: Tensor) -> float:
     """Mean of the largest less the smallest of a pixel's colours, in [0, 1]: 0 is grey."""
     pixels = images.float() / 255
     return float((pixels.amax(1) - pixels.amin(1)).mean())
-
-
-def machine(model: Model) -> dict[str, Any]:
-    """What the figures depend on besides the code."""
-    packages = ("activation-atlas", "torch", "timm", *PEERS)
-    return {
-        "versions": {"python": platform.python_version(), **{name: installed(name) for name in packages}},
-        "device": torch.cuda.get_device_name() if model.device.type == "cuda" else str(model.device),
-        "threads": torch.get_num_threads(),
-        "model": model.name,
-    }
 
 
 def table(result: Mapping[str, Any]) -> Table:

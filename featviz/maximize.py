@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .canvas import CanvasMaker, canvas_maker
+from .ascent import Ascent, to_bytes
+from .canvas import Canvas, CanvasMaker, canvas_maker, with_alpha
 from .errors import UserError
+from .lucent import Borrowed, as_maker, as_transform, from_lucent_objective, is_lucent_objective
 from .models import Model
 from .objectives import Activations, Objective
 from .progress import Progress, silent
 from .transforms import Affine, Transform
-from .trunk import Trunk
+from .trunk import Precision, Trunk
+from .watch import Moment
 
 # Pixels per micro-batch, from benchmarks/batches.py: more leave the processor's cache and cost more each, fewer are
 # outweighed by what a pass costs whatever its size.
@@ -29,75 +34,125 @@ class Pictures:
     """Pictures of n targets.
 
     `images`: (n, channels, h, w) uint8, as a PNG holds them; `scores`: (n,) the objective of those 8-bit images in one
-    pass without transforms; `attempts`: (n,) which attempt was kept.
+    pass without transforms; `attempts`: (n,) which attempt was kept; `rescued`: (n,) steps at which no gradient
+    reached the picture and one was let through shut rectifiers. Where asked for, else None: `alpha`: (n, h, w) uint8,
+    opacity; `importance`: (n, h, w) float32, the mean size of the gradient over all steps, its largest value 1.
     """
 
     images: Tensor
     scores: Tensor
     attempts: Tensor
+    rescued: Tensor
+    alpha: Tensor | None = None
+    importance: Tensor | None = None
 
 
 def maximize(
     model: Model,
-    objective: Objective,
+    objective: Objective | Any,
     *,
     count: int | None = None,
     keys: Sequence[str] | None = None,
     pictures: Sequence[int] | None = None,
     size: int | tuple[int, int] = 128,
     steps: int = 256,
-    lr: float = 0.1,
-    canvas: str | CanvasMaker = "fourier",
-    transform: Transform = DEFAULT_TRANSFORM,
+    lr: float | None = None,
+    canvas: str | CanvasMaker | Any = "fourier",
+    transform: Transform | Any = DEFAULT_TRANSFORM,
+    start: Tensor | None = None,
+    alpha: bool = False,
+    importance: bool = False,
+    settle: float = 0.0,
+    clip: float | None = None,
+    patience: int | None = None,
     attempts: int = 1,
     seed: int = 0,
     chunk: int | None = None,
     trunk: Trunk | None = None,
+    precision: Precision = "float32",
+    compiled: bool = False,
+    watch: Callable[[Moment], None] | None = None,
     progress: Progress = silent,
 ) -> Pictures:
     """Draw the pictures of an objective by gradient ascent.
 
-    count: how many, where the objective does not say. keys: a name per picture of the objective; a picture's random
-    draws depend on (seed, key, attempt) alone (default: its number). pictures: which of them to draw (default: all).
-    size: pixels, one side or (height, width). lr: peak of the one-cycle schedule of Adam. attempts: keep the best of so
-    many, by the score in a clean pass. chunk: pictures per micro-batch; every micro-batch has this size. trunk: an
-    already prepared `Trunk` that reads the objective's layers.
+    objective, canvas, transform: ours, or lucent's as they are (see `lucent.py`). count: how many pictures, where the
+    objective does not say. keys: a name per picture of the objective; a picture's random draws depend on (seed, key,
+    attempt) alone (default: its number). pictures: which of them to draw (default: all). size: pixels, one side or
+    (height, width). lr: peak of the one-cycle schedule of Adam (default: the canvas's own). start: images in [0, 1] to
+    begin at, one for all or one per picture. alpha: draw an opacity too; what the objective does not need turns
+    transparent. importance: keep how strongly each pixel counted. settle: the last share of the steps goes
+    without transforms, for a higher score that is less robust. clip: largest norm of one picture's gradient.
+    patience: a picture rests once its score has not risen for so many steps. attempts: keep the best of so many, by the
+    score in a clean pass. chunk: pictures per micro-batch; every micro-batch has this size. trunk: an already prepared
+    `Trunk` that reads the objective's layers; else precision and compiled are those of the one made here. watch: called
+    with a `Moment` after every step.
+
+    A picture that gets no gradient because its unit's rectifiers are shut gets one through `LeakyGradients`, at the
+    steps at which that is so. Where the device runs out of memory, the micro-batch is halved, with a warning.
 
     Raises `UserError` for settings out of range and for an objective that returns a wrong shape.
     """
-    total = objective.count or count or (len(keys) if keys is not None else 1)
-    names = [str(number) for number in range(total)] if keys is None else list(keys)
-    wanted = list(range(total)) if pictures is None else list(pictures)
-    if len(names) != total or any(not 0 <= number < total for number in wanted):
-        raise UserError(f"{total} pictures take {total} keys and numbers below it; got {len(names)} keys, {wanted}.")
+    maker = as_maker(canvas_maker(canvas))
     height_width = (size, size) if isinstance(size, int) else size
-    _check(height_width, steps, lr, attempts)
-    trunk = trunk or Trunk(model, objective.layers)
-    ascent = _Ascent(trunk, objective, canvas_maker(canvas), transform, height_width, steps, lr)
-    chunk = chunk or chunk_for(height_width, trunk.device)
+    if isinstance(maker, Borrowed):
+        height_width, chunk = maker.size, maker.batch
+    objective = _ours(objective, model, maker.batch if isinstance(maker, Borrowed) else 1)
+    _check(height_width, steps, lr, attempts, clip, patience)
+    wanted = _Wanted.of(objective, count, keys, pictures)
+    trunk = trunk or Trunk(model, objective.layers, precision=precision, compiled=compiled)
+    ascent = Ascent(
+        trunk=trunk,
+        objective=objective,
+        canvas=with_alpha(maker) if alpha else maker,
+        transform=as_transform(transform),
+        size=height_width,
+        steps=steps,
+        lr=lr,
+        start=_started(start, wanted.total, (trunk.preprocess.channels, *height_width)),
+        alpha=alpha,
+        importance=importance,
+        settle=settle,
+        clip=clip,
+        patience=patience,
+        watch=watch,
+    )
+    chunk = whole_groups(chunk or chunk_for(height_width, trunk.device), objective.group)
 
     kept: list[Pictures] = []
-    for start in range(0, len(wanted), chunk):
-        numbers = wanted[start : start + chunk]
-        padded = numbers + numbers[-1:] * (chunk - len(numbers))
-        tries = []
-        for attempt in range(attempts):
-            before = start * attempts + attempt * len(numbers)
+    position = 0
+    while position < len(wanted.numbers):
+        numbers = wanted.numbers[position : position + chunk]
+        try:
+            kept.append(_best_of(ascent, numbers, wanted, attempts, seed, chunk, position, progress))
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            chunk = _halved(chunk, objective.group, error)
+            continue
+        position += len(numbers)
+    return _joined(kept) if kept else _none((trunk.preprocess.channels, *height_width))
 
-            def report(step: int, before: int = before, now: int = len(numbers)) -> None:
-                progress("drawing", before * steps + now * step, len(wanted) * attempts * steps)
 
-            generators = [generator_for(seed, names[number], attempt) for number in padded]
-            images = ascent.draw(padded, generators, report)[: len(numbers)]
-            tries.append((images, score(trunk, objective, images, numbers)))
-        kept.append(_best(tries))
-    return _joined(kept, (trunk.preprocess.channels, *height_width))
+def _ours(objective: Objective | Any, model: Model, batch: int) -> Objective:
+    """The objective itself, or what lucent's says."""
+    if isinstance(objective, Objective):
+        return objective
+    if is_lucent_objective(objective):
+        return from_lucent_objective(objective, model, batch=batch)
+    raise UserError(f"an objective is an Objective of ours or of lucent's; got {type(objective).__name__}. "
+                    "objectives.on(layer, function) makes one of any function.")  # fmt: skip
 
 
 def chunk_for(size: tuple[int, int], device: torch.device) -> int:
     """Pictures of `size` per micro-batch on a device, a power of two: 8 of 128 x 128, 16 of 96 x 96 on a CPU."""
     pixels = CPU_PIXELS if device.type == "cpu" else GPU_PIXELS
     return int(2 ** min(max(round(math.log2(pixels / (size[0] * size[1]))), 2), 8))
+
+
+def whole_groups(chunk: int, group: int) -> int:
+    """The largest number of pictures up to `chunk` that are whole groups, at least one."""
+    return max(chunk // group, 1) * group
 
 
 def generator_for(seed: int, key: str, attempt: int = 0) -> torch.Generator:
@@ -112,6 +167,7 @@ def score(trunk: Trunk, objective: Objective, images: Tensor, numbers: Sequence[
     numbers: which picture of the objective each image is.
     """
     scores = [torch.empty(0)]
+    chunk = whole_groups(chunk, objective.group)
     with torch.inference_mode():
         for start in range(0, len(images), chunk):
             part = images[start : start + chunk].to(trunk.device).float() / 255
@@ -121,65 +177,142 @@ def score(trunk: Trunk, objective: Objective, images: Tensor, numbers: Sequence[
 
 
 @dataclass(frozen=True)
-class _Ascent:
-    """The loop itself, for one micro-batch at a time."""
+class _Wanted:
+    """Which pictures of the objective are drawn: their `numbers`, of `total`, whose draws hang on `names`."""
 
-    trunk: Trunk
-    objective: Objective
-    canvas: CanvasMaker
-    transform: Transform
-    size: tuple[int, int]
-    steps: int
-    lr: float
+    total: int
+    names: list[str]
+    numbers: list[int]
 
-    def draw(self, numbers: list[int], generators: list[torch.Generator], report: Callable[[int], None]) -> Tensor:
-        """8-bit images (n, channels, h, w) of the pictures `numbers`, one generator each."""
-        device = self.trunk.device
-        canvas = self.canvas(generators, self.trunk.preprocess.channels, self.size, device)
-        index = torch.tensor(numbers, device=device)
-        optimizer = torch.optim.Adam(canvas.parameters, lr=self.lr, fused=True)
-        for step in range(self.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = self.lr * one_cycle((step + 0.5) / self.steps)
-            views = self.transform(canvas.images(), generators)
-            scores = self.objective(Activations(self.trunk(views), views, index))
-            optimizer.zero_grad()
-            (-scores.sum()).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            report(step + 1)
-        with torch.no_grad():
-            return (canvas.images() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+    @classmethod
+    def of(
+        cls, objective: Objective, count: int | None, keys: Sequence[str] | None, pictures: Sequence[int] | None
+    ) -> _Wanted:
+        total = objective.count or count or (len(keys) if keys is not None else objective.group)
+        names = [str(number) for number in range(total)] if keys is None else list(keys)
+        numbers = list(range(total)) if pictures is None else list(pictures)
+        if len(names) != total or any(not 0 <= number < total for number in numbers):
+            raise UserError(
+                f"{total} pictures take {total} keys and numbers below it; got {len(names)} keys, {numbers}."
+            )
+        group = objective.group
+        whole = [start + place for start in numbers[::group] for place in range(group) if start % group == 0]
+        if numbers != whole or total % group:
+            raise UserError(f"the objective draws whole groups of {group} pictures; got {numbers} of {total}.")
+        return cls(total, names, numbers)
 
 
-def one_cycle(progress: float) -> float:
-    """Share of the peak learning rate at `progress` in [0, 1]: up in the first tenth, then down to 0 along a cosine."""
-    warm_up = 0.1
-    if progress < warm_up:
-        return progress / warm_up
-    return 0.5 + 0.5 * math.cos(math.pi * (progress - warm_up) / (1 - warm_up))
+def _best_of(
+    ascent: Ascent,
+    numbers: list[int],
+    wanted: _Wanted,
+    attempts: int,
+    seed: int,
+    chunk: int,
+    position: int,
+    progress: Progress,
+) -> Pictures:
+    """Each of the pictures `numbers` by its best attempt; a micro-batch that is not full repeats its last group."""
+    padded = numbers + numbers[-ascent.objective.group :] * ((chunk - len(numbers)) // ascent.objective.group)
+    each, steps = len(numbers), ascent.steps
+    tries = []
+
+    def seen(canvas: Canvas) -> Tensor:
+        return to_bytes(canvas)[:each, : ascent.trunk.preprocess.channels]
+
+    for attempt in range(attempts):
+        before = position * attempts + attempt * each
+
+        def report(step: int, scores: Tensor, canvas: Canvas, before: int = before, attempt: int = attempt) -> None:
+            progress("drawing", before * steps + each * step, len(wanted.numbers) * attempts * steps)
+            if ascent.watch is not None:
+                channels = ascent.trunk.preprocess.channels
+                ascent.watch(
+                    Moment(
+                        step, attempt, tuple(numbers), scores[:each].cpu(), lambda: to_bytes(canvas)[:each, :channels]
+                    )
+                )
+
+        generators = [generator_for(seed, wanted.names[number], attempt) for number in padded]
+        drawn = ascent.draw(padded, generators, report)
+        images = drawn.images[:each]
+        tries.append(
+            Pictures(
+                images,
+                score(ascent.trunk, ascent.objective, images, numbers),
+                torch.full((each,), attempt),
+                drawn.rescued[:each],
+                None if drawn.alpha is None else drawn.alpha[:each],
+                None if drawn.importance is None else drawn.importance[:each],
+            )
+        )
+    return _best(tries, ascent.objective.group)
 
 
-def _best(tries: list[tuple[Tensor, Tensor]]) -> Pictures:
-    images, scores = (torch.stack(parts) for parts in zip(*tries, strict=True))
-    attempts = scores.nan_to_num(nan=-torch.inf).argmax(0)
-    each = torch.arange(len(attempts))
-    return Pictures(images[attempts, each], scores[attempts, each], attempts)
+def _best(tries: list[Pictures], group: int) -> Pictures:
+    """Each picture by its best attempt; pictures of a group, which belong together, by their best attempt together."""
+    scores = torch.stack([attempt.scores for attempt in tries]).nan_to_num(nan=-torch.inf)
+    together = scores.reshape(len(tries), -1, group).sum(2)
+    chosen = together.argmax(0).repeat_interleave(group)
+    each = torch.arange(len(chosen))
+    return Pictures(**{name: _stacked(tries, name, (chosen, each)) for name in vars(tries[0])})
 
 
-def _joined(parts: list[Pictures], shape: tuple[int, int, int]) -> Pictures:
-    if not parts:
-        return Pictures(torch.empty(0, *shape, dtype=torch.uint8), torch.empty(0), torch.empty(0, dtype=torch.long))
-    return Pictures(
-        torch.cat([part.images for part in parts]),
-        torch.cat([part.scores for part in parts]),
-        torch.cat([part.attempts for part in parts]),
+def _joined(parts: list[Pictures]) -> Pictures:
+    fields: dict[str, Any] = {
+        name: None if value is None else torch.cat([getattr(part, name) for part in parts])
+        for name, value in vars(parts[0]).items()
+    }
+    return Pictures(**fields)
+
+
+def _stacked(tries: list[Pictures], name: str, chosen: tuple[Tensor, Tensor]) -> Any:
+    parts = [getattr(attempt, name) for attempt in tries]
+    return None if parts[0] is None else torch.stack(parts)[chosen]
+
+
+def _none(shape: tuple[int, int, int]) -> Pictures:
+    nothing = torch.empty(0, dtype=torch.long)
+    return Pictures(torch.empty(0, *shape, dtype=torch.uint8), torch.empty(0), nothing, nothing)
+
+
+def _started(start: Tensor | None, total: int, shape: tuple[int, int, int]) -> Tensor | None:
+    """The images to begin at, one per picture of the objective."""
+    if start is None:
+        return None
+    start = start[None] if start.dim() == 3 else start
+    if tuple(start.shape[1:]) != shape or len(start) not in (1, total):
+        raise UserError(
+            f"the start takes images of shape {shape}, one for all or one for each of the {total} pictures; "
+            f"got {tuple(start.shape)}."
+        )
+    if not start.is_floating_point() or start.min() < 0 or start.max() > 1:
+        raise UserError(f"the start takes images in [0, 1]; got {start.dtype} from {start.min()} to {start.max()}.")
+    return start.expand(total, -1, -1, -1)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+
+
+def _halved(chunk: int, group: int, error: RuntimeError) -> int:
+    if chunk <= group:
+        raise UserError(f"the device has no memory for {chunk} picture(s) at once: take a smaller size.") from error
+    smaller = whole_groups(chunk // 2, group)
+    warnings.warn(
+        f"out of memory: drawing {smaller} pictures at once instead of {chunk}.", RuntimeWarning, stacklevel=3
     )
+    return smaller
 
 
-def _check(size: tuple[int, int], steps: int, lr: float, attempts: int) -> None:
+def _check(
+    size: tuple[int, int], steps: int, lr: float | None, attempts: int, clip: float | None, patience: int | None
+) -> None:
     if min(size) < 8:
         raise UserError(f"a picture takes at least 8 x 8 pixels; got {size[0]} x {size[1]}.")
     if steps < 1 or attempts < 1:
         raise UserError(f"steps and attempts start at 1; got {steps} and {attempts}.")
-    if not 0 < lr < 10:
+    if lr is not None and not 0 < lr < 10:
         raise UserError(f"the learning rate lies between 0 and 10; got {lr}.")
+    if (clip is not None and not clip > 0) or (patience is not None and patience < 1):
+        raise UserError(f"clip is above 0 and patience at least 1; got {clip} and {patience}.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .errors import UserError
+from .layers import OUTPUT
 
 Place = tuple[int, int] | Literal["center"] | None
 
@@ -18,8 +20,8 @@ Place = tuple[int, int] | Literal["center"] | None
 class Activations:
     """What an objective sees of a batch of n pictures.
 
-    `maps`: layer name -> (n, c, h, w); `images`: (n, channels, h, w) in [0, 1] as they enter the network; `index`:
-    (n,) which picture of the objective each one is.
+    `maps`: layer name -> (n, c, h, w), of the pictures' transformed views; `images`: (n, channels, h, w) in [0, 1], the
+    pictures themselves, before any transform; `index`: (n,) which picture of the objective each one is.
     """
 
     maps: Mapping[str, Tensor]
@@ -31,12 +33,14 @@ class Activations:
 class Objective:
     """What a picture is to excite: `score` maps `Activations` of n pictures to (n,) scores, higher is better.
 
-    `layers`: the layers it reads; `count`: how many pictures it describes, None if it is the same for any number.
+    `layers`: the layers it reads; `count`: how many pictures it describes, None if it is the same for any number;
+    `group`: so many consecutive pictures are drawn together, because their scores depend on each other.
     """
 
     layers: tuple[str, ...]
     score: Callable[[Activations], Tensor]
     count: int | None = None
+    group: int = 1
 
     def __call__(self, activations: Activations) -> Tensor:
         """Scores (n,); raises `UserError` when the score function returns any other shape."""
@@ -51,10 +55,11 @@ class Objective:
         if len(counts) > 1:
             raise UserError(f"objectives of {self.count} and {other.count} pictures cannot be added.")
         layers = tuple(dict.fromkeys(self.layers + other.layers))
-        return Objective(layers, lambda acts: self(acts) + other(acts), counts.pop() if counts else None)
+        group = math.lcm(self.group, other.group)
+        return Objective(layers, lambda acts: self(acts) + other(acts), counts.pop() if counts else None, group)
 
     def __mul__(self, factor: float) -> Objective:
-        return Objective(self.layers, lambda acts: self(acts) * factor, self.count)
+        return replace(self, score=lambda acts: self(acts) * factor)
 
     __rmul__ = __mul__
 
@@ -88,6 +93,21 @@ def channel(
     return Objective((layer,), score, len(wanted))
 
 
+def neuron(layer: str, channels: int | Sequence[int], *, at: Place = "center") -> Objective:
+    """The value of one channel at one place per picture: a single neuron, by default the one in the map's centre."""
+    return channel(layer, channels, at=at)
+
+
+def class_logit(classes: int | Sequence[int]) -> Objective:
+    """A class's logit per picture, before softmax, so that it grows by its own evidence and not by others' lack."""
+    return channel(OUTPUT, classes)
+
+
+def deepdream(layer: str) -> Objective:
+    """More of whatever the layer sees already: the mean of its squared activations. Mordvintsev et al. 2015."""
+    return on(layer, lambda maps: maps.square().mean((1, 2, 3)))
+
+
 def dot(layer: str, vectors: Tensor, *, at: Place = None) -> Objective:
     """Product of the activation with each picture's vector, (pictures, channels): a channel where that is one-hot.
 
@@ -102,15 +122,23 @@ def dot(layer: str, vectors: Tensor, *, at: Place = None) -> Objective:
 
 
 def direction(
-    layer: str, vectors: Tensor, *, at: Place = "center", power: float = 4.0, floor: float = 0.1
+    layer: str,
+    vectors: Tensor,
+    *,
+    at: Place = "center",
+    power: float = 4.0,
+    floor: float = 0.1,
+    whitening: Tensor | None = None,
 ) -> Objective:
     """Excite a direction of activation space: `dot * max(floor, cos)**power` with h the activation and v the vector.
 
     vectors: (pictures, channels), of any length: only their direction counts. cos is the true cosine of h and v. The
-    power trades strength for purity; the floor keeps a gradient where the cosine is negative. Carter et al. 2019,
-    "Activation Atlas", which gives (h.v)**(n+1) / (|h| |v|)**n.
+    power trades strength for purity; the floor keeps a gradient where the cosine is negative. whitening: (channels,
+    channels), v becomes v @ whitening: with the inverse second moment of the layer, what sets v apart from the rest
+    counts, not what all activations share. Carter et al. 2019, "Activation Atlas", which gives
+    (h.v)**(n+1) / (|h| |v|)**n.
     """
-    unit_vectors = torch.nn.functional.normalize(vectors, dim=1)
+    unit_vectors = torch.nn.functional.normalize(vectors if whitening is None else vectors @ whitening, dim=1)
 
     def score(acts: Activations) -> Tensor:
         h = look(acts.maps[layer], at)
@@ -134,6 +162,65 @@ def cosine(layer: str, vectors: Tensor, *, at: Place = "center") -> Objective:
         return torch.nn.functional.cosine_similarity(h, unit_vectors.to(h)[acts.index], dim=1)
 
     return Objective((layer,), score, len(vectors))
+
+
+def diversity(layer: str, group: int) -> Objective:
+    """How little a picture's texture has in common with the others of its group, in [-1, 0]; 0: nothing.
+
+    Minus the mean cosine between the Gram matrices (channel by channel products over the map) of the `group`
+    consecutive pictures. Olah et al. 2017, "Feature Visualization": the diversity term.
+    """
+
+    def score(acts: Activations) -> Tensor:
+        maps = acts.maps[layer].flatten(2)
+        grams = torch.nn.functional.normalize((maps @ maps.transpose(1, 2)).flatten(1), dim=1)
+        together = grams.reshape(-1, group, grams.shape[1])
+        alike: Tensor = together @ together.transpose(1, 2)
+        return ((1 - alike.sum(2)) / (group - 1)).flatten()
+
+    return Objective((layer,), score, group=_checked_group(group))
+
+
+def diverse(objective: Objective, layer: str, group: int, *, strength: float = 1.0) -> Objective:
+    """The objective for groups of pictures that are to be unlike each other: it counts less, the more they are alike.
+
+    score + strength * |score| * diversity, the size of the score taken as given, so that one strength suits every unit.
+    layer: where textures are compared. Olah et al. 2017, "Feature Visualization"; there the weight is absolute.
+    """
+    unlike = diversity(layer, group)
+
+    def score(acts: Activations) -> Tensor:
+        wanted = objective(acts)
+        return wanted + strength * wanted.detach().abs() * unlike(acts)
+
+    layers = tuple(dict.fromkeys(objective.layers + unlike.layers))
+    return Objective(layers, score, objective.count, math.lcm(objective.group, group))
+
+
+def alignment(layer: str, group: int, *, decay: float = 0.3) -> Objective:
+    """How near a picture's activations are to those of the others of its group, at the same places; at most 0.
+
+    Minus the mean squared difference of the maps, the pictures d places away counting decay**(d - 1). Along a row of
+    directions it makes the pictures morph rather than jump. Mordvintsev et al. 2018, "Differentiable Image
+    Parameterizations": aligned interpolation.
+    """
+    apart = (torch.arange(group)[:, None] - torch.arange(group)[None]).abs()
+    weights = torch.where(apart > 0, decay ** (apart - 1.0), 0.0)
+    weights = weights / weights.sum(1, keepdim=True)
+
+    def score(acts: Activations) -> Tensor:
+        maps = acts.maps[layer].flatten(1)
+        maps = maps.reshape(-1, group, maps.shape[1])
+        differences: Tensor = (maps[:, :, None] - maps[:, None]).square().mean(3)
+        return -(differences * weights.to(maps)).sum(2).flatten()
+
+    return Objective((layer,), score, group=_checked_group(group))
+
+
+def _checked_group(group: int) -> int:
+    if group < 2:
+        raise UserError(f"pictures are compared within groups of two or more; got {group}.")
+    return group
 
 
 def look(maps: Tensor, at: Place) -> Tensor:

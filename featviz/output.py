@@ -56,6 +56,8 @@ class OutputFolder:
             folder.draft.mkdir(parents=True, exist_ok=True) if not folder.finished else None
             if not folder.finished:
                 folder.write_json("draft/identity.json", identity)
+            elif folder.draft.is_dir():
+                shutil.rmtree(folder.draft)  # killed between the manifest and this
         except OSError as error:
             raise UserError(f"--out {str(path)!r} cannot be written: {error.strerror}.") from error
         return folder
@@ -82,7 +84,9 @@ class OutputFolder:
         """Have `fill(path)` write a file, then give it its name: a reader never sees half of it."""
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
+        # In the draft, what a killed run left half-written goes with it.
+        self.draft.mkdir(exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=self.draft, prefix=".", suffix=target.suffix)
         os.close(descriptor)
         try:
             fill(Path(temporary))

@@ -1,48 +1,75 @@
-"""Many units -> a picture of what excites each the most, with evidence of how well it does; resumable."""
+"""Many units -> pictures of what excites each the most, with evidence of how well they do; resumable."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from .canvas import DECAY, CanvasMaker, Fourier, canvas_maker
-from .errors import UserError
-from .maximize import DEFAULT_TRANSFORM, chunk_for, generator_for, maximize
+from .certificate import Certificate, Reference, certificate_trunk, certify
+from .errors import UserError, unknown
+from .layers import OUTPUT
+from .maximize import DEFAULT_TRANSFORM, Pictures, chunk_for, maximize, whole_groups
+from .mis import features, mechanistic_interpretability
 from .models import Model
-from .objectives import look
+from .objectives import Objective, diverse
 from .output import Arrays, OutputFolder
 from .progress import Progress, silent
-from .trunk import Trunk
+from .spectrum import Spectrum
+from .transforms import Affine
+from .trunk import Precision, Trunk
 from .units import Unit, objective
 
-# How many transformed views the robustness is a mean over.
-ROBUSTNESS_VIEWS = 8
+Transparency = Literal["none", "learned", "importance"]
+# Importance above this share of a picture's largest is opaque: a few pixels would otherwise leave nothing else to see.
+OPAQUE = 0.3
+# The exponent of 1 / f for classes: with DECAY their objects drown in large blotches.
+CLASS_DECAY = 1.3
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How superstimuli are drawn. `size` 0: the network's own input size for classes and neurons, 128 for channels."""
+    """How superstimuli are drawn.
+
+    `size` 0: the network's own input size for classes and neurons, 128 for channels; `lr` 0: the canvas's own;
+    `diversity`: so many pictures per unit, unlike each other; `transparency`: `learned`, an opacity is drawn with the
+    picture, or `importance`, what moved the unit is opaque; `start`: an image file to begin at; `precision` and
+    `compiled`: see `Trunk`. The other fields are `maximize`'s.
+    """
 
     canvas: str = "fourier"
     size: int = 0
     steps: int = 256
-    lr: float = 0.1
+    lr: float = 0.0
     attempts: int = 1
+    diversity: int = 1
+    transparency: Transparency = "none"
+    start: str = ""
+    settle: float = 0.0
+    precision: Precision = "float32"
+    compiled: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.size and self.size < 16:
             raise UserError(f"--size starts at 16, or is 0 for the default; got {self.size}.")
+        if not 1 <= self.diversity <= 16:
+            raise UserError(f"--diversity lies between 1 and 16; got {self.diversity}.")
+        if self.transparency not in get_args(Transparency):
+            raise unknown("transparency", self.transparency, list(get_args(Transparency)))
+        if self.precision not in get_args(Precision):
+            raise unknown("precision", self.precision, list(get_args(Precision)))
+        if not 0 <= self.settle <= 1:
+            raise UserError(f"--settle is a share of the steps, from 0 to 1; got {self.settle}.")
 
     def pixels(self, unit: Unit, model: Model) -> tuple[int, int]:
         """(height, width) of the unit's picture."""
@@ -50,33 +77,20 @@ class Drawing:
             return (self.size, self.size)
         return model.preprocess.size if unit.position is not None or unit.is_class else (128, 128)
 
-    def maker(self) -> CanvasMaker:
-        """The canvas that `canvas` names."""
-        return partial(Fourier, decay=DECAY) if self.canvas == "fourier" else canvas_maker(self.canvas)
+    def transform(self, unit: Unit, model: Model) -> Affine:
+        """What the unit's picture must survive.
 
+        A class is one thing of any size anywhere, so it is looked at from near and far; a channel repeats itself.
+        """
+        if not unit.is_class:
+            return DEFAULT_TRANSFORM
+        return Affine(shift=min(self.pixels(unit, model)) / 5, scale=(0.6, 1.4), degrees=15)
 
-@dataclass(frozen=True)
-class Certificate:
-    """Evidence for one picture, measured on the saved 8-bit file in one clean pass of the unaltered network.
-
-    `activation`: the unit's own activation (of a negative unit: its opposite); `robustness`: its mean over shifted,
-    scaled and turned views, as a share of the activation; `rank`: the unit's place among the layer's channels on its
-    picture, 1 the highest (None for directions); `saturated`: share of the values below 2 or above 253. Against a data
-    set, else None: `dataset_max`; `gain`: activation / dataset_max, where that is above 0; `percentile`: share of
-    images below it, in percent; `dead`: it stays below the data set's median.
-    """
-
-    unit: str
-    file: str
-    activation: float
-    robustness: float | None
-    rank: int | None
-    saturated: float
-    dataset_max: float | None
-    gain: float | None
-    percentile: float | None
-    dead: bool | None
-    seed: int
+    def maker(self, unit: Unit, spectrum: Spectrum | None = None) -> CanvasMaker:
+        """The canvas that `canvas` names; `maco` takes a spectrum."""
+        if self.canvas == "fourier":
+            return partial(Fourier, decay=CLASS_DECAY if unit.is_class else DECAY)
+        return canvas_maker(self.canvas, spectrum)
 
 
 def render(
@@ -85,21 +99,31 @@ def render(
     folder: OutputFolder,
     drawing: Drawing,
     *,
-    dataset: Mapping[Unit, NDArray[np.float32]] | None = None,
+    references: Mapping[Unit, Reference] | None = None,
+    spectrum: Spectrum | None = None,
+    start: Tensor | None = None,
+    similarity: Model | None = None,
     progress: Progress = silent,
 ) -> list[Certificate]:
-    """Draw every unit's superstimulus into a claimed folder and certify it.
+    """Draw every unit's superstimuli into a claimed folder and certify them.
 
-    A unit's picture depends on (weights, unit, drawing) alone: not on what else is drawn, nor on interruptions. What a
-    stopped run left is not drawn again. dataset: each unit's activation (images,) on a data set's images.
+    A unit's pictures depend on (weights, unit, drawing, spectrum, start) alone: not on what else is drawn, nor on
+    interruptions. What a stopped run left is not drawn again. references: what a data set says about each unit.
+    spectrum: for the canvas `maco`. start: (channels, h, w) in [0, 1] to begin at, resized to the pictures' size.
+    similarity: a network whose output is its features, for the interpretability score of units drawn with their
+    opposites.
 
     Olah, Mordvintsev and Schubert 2017, "Feature Visualization"; activation on the saved picture: ours.
     """
     units = list(dict.fromkeys(units))
-    pictures: dict[Unit, Tensor] = {}
+    drawn: dict[Unit, Arrays] = {}
     for group in _groups(units, drawing, model):
-        _draw_group(model, group, folder, drawing, pictures, len(units), progress)
-    return _certify(model, units, pictures, folder, drawing, dataset or {}, progress)
+        _draw_group(model, group, folder, drawing, spectrum, start, drawn, len(units), progress)
+    certificates = _certify(model, units, drawn, folder, drawing, references or {}, progress)
+    if similarity is not None:
+        certificates = _interpretability(units, certificates, drawn, references or {}, similarity)
+    folder.write_json("units.json", [asdict(certificate) for certificate in certificates])
+    return certificates
 
 
 def _draw_group(
@@ -107,59 +131,116 @@ def _draw_group(
     group: list[Unit],
     folder: OutputFolder,
     drawing: Drawing,
-    pictures: dict[Unit, Tensor],
+    spectrum: Spectrum | None,
+    start: Tensor | None,
+    drawn: dict[Unit, Arrays],
     total: int,
     progress: Progress,
 ) -> None:
     """Add the pictures of units that one objective holds, micro-batch by micro-batch, each kept once it is drawn."""
-    trunk = Trunk(model, [group[0].layer])
-    wanted = objective(group, trunk)
+    facets = drawing.diversity
+    wanted, trunk = _objective(model, group, drawing)
     size = drawing.pixels(group[0], model)
-    kept = [number for number, unit in enumerate(group) if _draft(folder, unit).is_file()]
-    missing = [number for number in range(len(group)) if number not in set(kept)]
-    block = chunk_for(size, trunk.device)
-    for start in range(0, len(missing), block):
-        numbers = missing[start : start + block]
-        before = len(pictures) + len(kept) + start
+    kept = {unit for unit in group if _draft(folder, unit).is_file()}
+    missing = [number for number, unit in enumerate(group) if unit not in kept]
+    chunk = whole_groups(chunk_for(size, trunk.device), facets)
+    block = chunk // facets
+    for first in range(0, len(missing), block):
+        numbers = missing[first : first + block]
+        before = len(drawn) + len(kept) + first
 
         def report(stage: str, step: int, steps: int, before: int = before, now: int = len(numbers)) -> None:
             progress("drawing", before + now * step // steps, total)
 
-        drawn = maximize(
+        pictures = maximize(
             model,
             wanted,
-            keys=[str(unit) for unit in group],
-            pictures=numbers,
+            keys=[_key(unit, facet) for unit in group for facet in range(facets)],
+            pictures=[number * facets + facet for number in numbers for facet in range(facets)],
             size=size,
             steps=drawing.steps,
-            lr=drawing.lr,
+            lr=drawing.lr or None,
             attempts=drawing.attempts,
-            canvas=drawing.maker(),
+            canvas=drawing.maker(group[0], spectrum),
+            transform=drawing.transform(group[0], model),
+            start=None if start is None else _resized(start, size),
+            alpha=drawing.transparency == "learned",
+            importance=drawing.transparency == "importance",
+            settle=drawing.settle,
             seed=drawing.seed,
-            chunk=block,
+            chunk=chunk,
             trunk=trunk,
             progress=report,  # type: ignore[arg-type]  # its two further arguments have defaults
         )
-        for number, picture in zip(numbers, drawn.images, strict=True):
-            folder.arrays(_draft(folder, group[number]).stem, partial(_as_arrays, picture))
+        for place, number in enumerate(numbers):
+            rows = slice(place * facets, (place + 1) * facets)
+            folder.arrays(_draft(folder, group[number]).stem, partial(_as_arrays, pictures, rows))
     for unit in group:
-        pictures[unit] = torch.from_numpy(folder.arrays(_draft(folder, unit).stem, dict)["picture"])
-    progress("drawing", len(pictures), total)
+        drawn[unit] = folder.arrays(_draft(folder, unit).stem, dict)
+    progress("drawing", len(drawn), total)
 
 
-def file_name(unit: Unit) -> str:
-    """The unit's file name: its address with every sign that a file system may refuse replaced.
+def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(image[None], size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def _objective(model: Model, group: list[Unit], drawing: Drawing) -> tuple[Objective, Trunk]:
+    """What excites each of the group's units, `diversity` pictures for each, and the trunk that reads it."""
+    layer = group[0].layer
+    # On a vector of logits there is no texture to tell apart; the layer before them has one.
+    texture = layer if drawing.diversity == 1 else _layer_with_texture(model, layer)
+    layers = list(dict.fromkeys([texture, layer]))
+    trunk = Trunk(model, layers, precision=drawing.precision, compiled=drawing.compiled)
+    if drawing.diversity == 1:
+        return objective(group, trunk), trunk
+    each = [unit for unit in group for _ in range(drawing.diversity)]
+    return diverse(objective(each, trunk), texture, drawing.diversity), trunk
+
+
+def _layer_with_texture(model: Model, layer: str) -> str:
+    """The layer itself where its map has several places, else the model's default layer."""
+    _, rows, columns = Trunk(model, [layer], fold=False).map_size(layer)
+    if rows * columns > 1:
+        return layer
+    if model.default_layer is None:
+        raise UserError(
+            f"--diversity compares textures, and {layer} of {model.name} has none; "
+            "the network names no default layer: Model.wrap(..., default_layer=...)."
+        )
+    return model.default_layer
+
+
+def _label(unit: Unit, model: Model) -> str:
+    """The class's name, where the unit is a class that has one."""
+    return model.labels[unit.channel] if unit.is_class and not unit.vectors and unit.channel < len(model.labels) else ""
+
+
+def _key(unit: Unit, facet: int) -> str:
+    return str(unit) if facet == 0 else f"{unit} facet {facet + 1}"
+
+
+def file_name(unit: Unit, facet: int = 1) -> str:
+    """The unit's file name: its address with every sign that a file system may refuse replaced; `~2` the second facet.
 
     A direction's name also holds a digest of its address, since two files' names may differ in such a sign alone.
     """
     digest = f"-{hashlib.sha256(str(unit).encode()).hexdigest()[:8]}" if unit.vectors else ""
-    return re.sub(r"[^\w.,@+-]", "_", str(unit)) + digest + ".png"
+    number = "" if facet == 1 else f"~{facet}"
+    return re.sub(r"[^\w.,@+-]", "_", str(unit)) + digest + number + ".png"
 
 
-def values(unit: Unit, maps: Tensor) -> Tensor:
-    """The unit's activation (n,) in maps (n, c, h, w)."""
-    h = look(maps, unit.position)
-    return h @ unit.direction(h.shape[1]).to(h)
+def as_png(picture: Tensor, alpha: Tensor | None = None) -> Image.Image:
+    """An 8-bit picture (channels, h, w) and its opacity (h, w) as an image that holds every channel.
+
+    One channel is grey, three are RGB, either with opacity; other numbers of channels lie side by side in grey.
+    """
+    channels = len(picture)
+    if channels not in (1, 3):
+        return Image.fromarray(torch.cat(list(picture), 1).contiguous().numpy())
+    if alpha is not None:
+        picture = torch.cat([picture, alpha[None]])
+    pixels = picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)
+    return Image.fromarray(pixels.contiguous().numpy())
 
 
 def _groups(units: Sequence[Unit], drawing: Drawing, model: Model) -> list[list[Unit]]:
@@ -174,58 +255,75 @@ def _draft(folder: OutputFolder, unit: Unit) -> Any:
     return folder.draft / f"{file_name(unit)}.npz"
 
 
-def _as_arrays(picture: Tensor) -> Arrays:
-    return {"picture": picture.numpy()}
+def _as_arrays(pictures: Pictures, rows: slice) -> Arrays:
+    """A unit's pictures (facets, channels, h, w), where asked for their opacity, and how often they were rescued."""
+    arrays = {"pictures": pictures.images[rows].numpy(), "rescued": pictures.rescued[rows].numpy()}
+    if pictures.alpha is not None:
+        arrays["alpha"] = pictures.alpha[rows].numpy()
+    if pictures.importance is not None:
+        share = (pictures.importance[rows] / OPAQUE).clamp(max=1).sqrt()
+        arrays["alpha"] = (share * 255).round().to(torch.uint8).numpy()
+    return arrays
 
 
 def _certify(
     model: Model,
     units: Sequence[Unit],
-    pictures: Mapping[Unit, Tensor],
+    drawn: Mapping[Unit, Arrays],
     folder: OutputFolder,
     drawing: Drawing,
-    dataset: Mapping[Unit, NDArray[np.float32]],
+    references: Mapping[Unit, Reference],
     progress: Progress,
 ) -> list[Certificate]:
-    trunks = {layer: Trunk(model, [layer], fold=False) for layer in dict.fromkeys(unit.layer for unit in units)}
+    """Save every picture and measure what was saved."""
+    trunks: dict[Any, Trunk] = {}
     certificates = []
     for done, unit in enumerate(units, 1):
-        picture = pictures[unit]
-        pixels = picture[0] if len(picture) == 1 else picture[:3].permute(1, 2, 0)
-        folder.write(file_name(unit), partial(Image.fromarray(pixels.contiguous().numpy()).save, format="PNG"))
-        certificates.append(certify(unit, picture, trunks[unit.layer], drawing.seed, dataset.get(unit)))
+        reference = references.get(unit)
+        path = list(reference.path.same) if reference is not None and reference.path is not None else []
+        key = (unit.layer, *path)
+        trunk = trunks[key] if key in trunks else trunks.setdefault(key, certificate_trunk(model, unit.layer, path))
+        arrays = drawn[unit]
+        for number, picture in enumerate(torch.from_numpy(arrays["pictures"])):
+            alpha = torch.from_numpy(arrays["alpha"][number]) if "alpha" in arrays else None
+            file = file_name(unit, number + 1)
+            folder.write(file, partial(as_png(picture, alpha).save, format="PNG"))
+            certificates.append(
+                certify(
+                    unit,
+                    picture,
+                    trunk,
+                    file=file,
+                    label=_label(unit, model),
+                    seed=drawing.seed,
+                    facet=number + 1,
+                    rescued=int(arrays["rescued"][number]),
+                    reference=reference,
+                )
+            )
         progress("certifying", done, len(units))
-    folder.write_json("units.json", [asdict(certificate) for certificate in certificates])
     return certificates
 
 
-def certify(
-    unit: Unit, picture: Tensor, trunk: Trunk, seed: int = 0, dataset: NDArray[np.float32] | None = None
-) -> Certificate:
-    """The certificate of a unit's 8-bit picture (channels, h, w).
-
-    trunk: reads the unit's layer, unfolded. dataset: the unit's activation (images,) on a data set.
-    """
-    image = picture[None].to(trunk.device).float() / 255
-    with torch.inference_mode():
-        maps = trunk(image)[unit.layer]
-        activation = float(values(unit, maps))
-        generators = [generator_for(seed, f"robustness {number}") for number in range(ROBUSTNESS_VIEWS)]
-        views = DEFAULT_TRANSFORM(image.expand(ROBUSTNESS_VIEWS, -1, -1, -1), generators)
-        robust = float(values(unit, trunk(views)[unit.layer]).mean())
-        every = look(maps, unit.position)[0] * unit.sign
-    known = dataset is not None and len(dataset) > 0
-    highest = float(dataset.max()) if dataset is not None and known else None
-    return Certificate(
-        unit=str(unit),
-        file=file_name(unit),
-        activation=activation,
-        robustness=robust / activation if activation > 0 else None,
-        rank=None if unit.vectors else int((every > every[unit.channel]).sum()) + 1,
-        saturated=float(((picture < 2) | (picture > 253)).float().mean()),
-        dataset_max=highest,
-        gain=activation / highest if highest is not None and highest > 0 else None,
-        percentile=float((dataset < activation).mean() * 100) if dataset is not None and known else None,
-        dead=bool(activation < np.median(dataset)) if dataset is not None and known else None,
-        seed=seed,
-    )
+def _interpretability(
+    units: Sequence[Unit],
+    certificates: list[Certificate],
+    drawn: Mapping[Unit, Arrays],
+    references: Mapping[Unit, Reference],
+    similarity: Model,
+) -> list[Certificate]:
+    """The certificates with the interpretability score of every unit that was drawn with its opposite."""
+    extractor = Trunk(similarity, [OUTPUT])
+    seen = {
+        unit: features(extractor, torch.from_numpy(arrays["pictures"]).float() / 255) for unit, arrays in drawn.items()
+    }
+    scores = {}
+    for unit in units:
+        opposite = replace(unit, sign=-unit.sign)
+        reference = references.get(unit)
+        if opposite in seen and reference is not None and reference.queries is not None:
+            scores[str(unit)] = mechanistic_interpretability(reference.queries, seen[unit], seen[opposite])
+    return [
+        replace(entry, mis=scores[entry.unit][0], mis_accuracy=scores[entry.unit][1]) if entry.unit in scores else entry
+        for entry in certificates
+    ]

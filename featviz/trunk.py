@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from .errors import UserError
 from .layers import Layout, find_layer, infer_layout, outputs_at
 from .models import Model
+
+Precision = Literal["float32", "bfloat16"]
 
 # Largest relative deviation that folding may cause at a layer before it is undone.
 FOLDING_TOLERANCE = 1e-4
@@ -24,9 +27,22 @@ class Trunk:
     Works on a copy of the network: eval mode, no weight takes a gradient, channels_last, BatchNorm folded into the
     convolution before it (checked at the layers, exact to 1e-4, else left as it was). The forward pass stops at the
     last layer. Images of a size that the network does not take are resized to the size it was made for.
+
+    precision: `bfloat16` runs the network under autocast; activations come back in float32 all the same. compiled: the
+    network's parts before and between the layers go through torch.compile.
     """
 
-    def __init__(self, model: Model, layers: Sequence[str], *, fold: bool = True) -> None:
+    def __init__(
+        self,
+        model: Model,
+        layers: Sequence[str],
+        *,
+        fold: bool = True,
+        precision: Precision = "float32",
+        compiled: bool = False,
+    ) -> None:
+        if precision not in ("float32", "bfloat16"):
+            raise UserError(f"the precision is float32 or bfloat16; got {precision!r}.")
         for name in layers:
             find_layer(model.network, name)
         self.layers = tuple(layers)
@@ -34,27 +50,33 @@ class Trunk:
         self.device = model.device
         network = _frozen_copy(model.network)
         self.folded = 0
-        if fold:
+        if fold and self.layers:
             network, self.folded = _folded(network, self.layers, self._probe(*model.preprocess.size))
         self.network = network.to(model.device).to(memory_format=torch.channels_last)
+        self.precision = precision
+        if compiled:
+            _compile_parts(self.network, self.layers)
         self._layouts: dict[tuple[int, int], dict[str, Layout]] = {}
         self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Activations by layer name for images (n, c, h, w) in [0, 1], differentiable with respect to them."""
+        if not self.layers:
+            return {}
         given = (images.shape[-2], images.shape[-1])
         size = self.input_size(given)
         if size != given:
             images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=size < given)
         inputs = self.preprocess.normalize(images).contiguous(memory_format=torch.channels_last)
-        outputs = outputs_at(self.network, inputs, self.layers)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            outputs = outputs_at(self.network, inputs, self.layers)
         layouts = self._layouts.get(size)
         if layouts is None:
             layouts = self._layouts[size] = {
                 name: infer_layout(self.network, name, output, batch=len(images), size=size)
                 for name, output in outputs.items()
             }
-        return {name: layouts[name].maps(output) for name, output in outputs.items()}
+        return {name: _full(layouts[name].maps(output)) for name, output in outputs.items()}
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """`size` itself where the network takes images of it, else the size that the network was made for."""
@@ -78,6 +100,25 @@ class Trunk:
     def _probe(self, height: int, width: int) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         return torch.randn(1, self.preprocess.channels, height, width, generator=generator)
+
+
+def _full(maps: Tensor) -> Tensor:
+    """In float32 where autocast made them less."""
+    return maps.float() if maps.dtype == torch.bfloat16 else maps
+
+
+def _compile_parts(network: nn.Module, layers: Sequence[str], prefix: str = "") -> None:
+    """Compile, in place, the largest parts that neither are nor hold a layer that is read.
+
+    A compiled part ignores hooks that come later, so what is read by a hook stays as it is.
+    """
+    for name, part in network.named_children():
+        path = f"{prefix}{name}"
+        holds_layer = any(layer == path or layer.startswith(f"{path}.") for layer in layers)
+        if holds_layer or isinstance(part, (nn.ModuleList, nn.ModuleDict)):
+            _compile_parts(part, layers, f"{path}.")
+        else:
+            part.compile()
 
 
 def _frozen_copy(network: nn.Module) -> nn.Module:

@@ -30,7 +30,7 @@ class Batch:
 
     `activations`: layer -> (n, c, h, w) float32; `index`: (n,) image number; `view`: (n,) number of the view of that
     image; `label`: (n,) class index, -1 where unknown; `box`: (n, 4) the view's left, top, right, bottom in the pixels
-    of the upright original.
+    of the upright original; `pixels`: (n, channels, h, w) in [0, 1], the views themselves.
     """
 
     activations: Mapping[str, Tensor]
@@ -38,6 +38,7 @@ class Batch:
     view: Tensor
     label: Tensor
     box: Tensor
+    pixels: Tensor
 
 
 class Consumer(Protocol):
@@ -107,7 +108,7 @@ def scan(
             pixels = views_of_images.pixels.to(trunk.device, non_blocking=True).float() / 255
             activations = {name: maps.float() for name, maps in trunk(pixels).items()}
             for consumer in consumers:
-                consumer.update(views_of_images.with_activations(activations))
+                consumer.update(views_of_images.with_activations(activations, pixels))
         seen += len(views_of_images.pixels)
     if wanted and len(skipped) == len(wanted):
         first = f" The first: {skipped[0].name}: {skipped[0].reason}." if skipped else ""
@@ -125,8 +126,8 @@ class _Views:
     label: Tensor
     box: Tensor
 
-    def with_activations(self, activations: Mapping[str, Tensor]) -> Batch:
-        return Batch(activations, self.index, self.view, self.label, self.box)
+    def with_activations(self, activations: Mapping[str, Tensor], pixels: Tensor) -> Batch:
+        return Batch(activations, self.index, self.view, self.label, self.box, pixels)
 
     def part(self, start: int, stop: int | None = None) -> _Views:
         fields = (self.pixels, self.index, self.view, self.label, self.box)

@@ -1,61 +1,153 @@
-"""What units do over a whole data set."""
+"""Scan consumers: what units, channels and the images themselves are like over a whole data set."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.models import Model
-from featviz.progress import Progress, silent
-from featviz.superstimuli import values
+from featviz.certificate import values
+from featviz.objectives import Place, look
+from featviz.spectrum import Spectrum, amplitudes, before_sigmoid, slopes
 from featviz.units import Unit
 
-from .images import Images
-from .scan import Batch, scan
+from .scan import Batch
 
 
-class UnitValues:
-    """Consumer that keeps each unit's activation on the central view of every image: 4 bytes per unit and image."""
+class _PerImage(ABC):
+    """Rows kept for each image's central view, in rising order of the images."""
 
-    def __init__(self, units: Sequence[Unit]) -> None:
-        self.units = list(dict.fromkeys(units))
+    def __init__(self) -> None:
         self._parts: list[dict[str, Tensor]] = []
+
+    @abstractmethod
+    def rows(self, batch: Batch) -> dict[str, Tensor]:
+        """What is kept of each view, (n, ...) each."""
 
     def update(self, batch: Batch) -> None:
         central = batch.view == 0
-        found = torch.stack([values(unit, batch.activations[unit.layer]) for unit in self.units], 1).float().cpu()
-        self._parts.append({"image": batch.index[central].clone(), "values": found[central]})
+        kept = {key: rows[central.to(rows.device)].float().cpu() for key, rows in self.rows(batch).items()}
+        self._parts.append({"image": batch.index[central].clone(), **kept})
 
-    def merge(self, other: UnitValues) -> None:
+    def merge(self, other: _PerImage) -> None:
         self._parts += other._parts
 
     def state(self) -> dict[str, Tensor]:
-        """`image` (n,) in rising order, and `values` (n, units)."""
+        """`image` (n,) in rising order, and what the consumer keeps, (n, ...) each."""
         if not self._parts:
-            return {"image": torch.empty(0, dtype=torch.long), "values": torch.empty(0, len(self.units))}
-        joined = {key: torch.cat([part[key] for part in self._parts]) for key in ("image", "values")}
+            return {"image": torch.empty(0, dtype=torch.long)}
+        joined = {key: torch.cat([part[key] for part in self._parts]) for key in self._parts[0]}
         order = torch.argsort(joined["image"], stable=True)
         return {key: value[order] for key, value in joined.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        self._parts = [dict(state)]
-
-    def by_unit(self) -> dict[Unit, NDArray[np.float32]]:
-        """Each unit's finite activations (images,)."""
-        columns = self.state()["values"].numpy().T
-        return {unit: column[np.isfinite(column)] for unit, column in zip(self.units, columns, strict=True)}
+        self._parts = [dict(state)] if len(state) > 1 else []
 
 
-def unit_values(
-    model: Model, units: Sequence[Unit], images: Images, *, progress: Progress = silent, **options: Any
-) -> dict[Unit, NDArray[np.float32]]:
-    """Each unit's activation on every image, from one pass; options: those of `scan`."""
-    consumer = UnitValues(units)
-    layers = list(dict.fromkeys(unit.layer for unit in consumer.units))
-    scan(model, images, layers, [consumer], progress=progress, **options)
-    return consumer.by_unit()
+class UnitValues(_PerImage):
+    """Keeps each unit's activation on the central view of every image: 4 bytes per unit and image."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        super().__init__()
+        self.units = list(dict.fromkeys(units))
+
+    def rows(self, batch: Batch) -> dict[str, Tensor]:
+        return {"values": torch.stack([values(unit, batch.activations[unit.layer]) for unit in self.units], 1)}
+
+    def by_unit(self) -> dict[Unit, tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Each unit's images and its activation on them, (images,) each, those where it is not finite left out."""
+        state = self.state()
+        if len(state["image"]) == 0:
+            return {unit: (np.empty(0, np.int64), np.empty(0, np.float32)) for unit in self.units}
+        images, columns = state["image"].numpy(), state["values"].numpy().T
+        finite = [np.isfinite(column) for column in columns]
+        return {unit: (images[ok], column[ok]) for unit, column, ok in zip(self.units, columns, finite, strict=True)}
+
+
+class PooledMaps(_PerImage):
+    """Keeps the spatial mean of each layer's map on the central view of every image, (images, channels)."""
+
+    def rows(self, batch: Batch) -> dict[str, Tensor]:
+        return {layer: maps.mean((2, 3)) for layer, maps in batch.activations.items()}
+
+
+class ChannelMoments:
+    """Mean and deviation of every channel over the images' central views, looked at as `place` says; bounded memory."""
+
+    def __init__(self, layer: str, place: Place = None) -> None:
+        self.layer, self.place = layer, place
+        self._count = torch.zeros((), dtype=torch.float64)
+        self._sum = self._squares = torch.zeros(0, dtype=torch.float64)
+
+    def update(self, batch: Batch) -> None:
+        seen = look(batch.activations[self.layer], self.place).double().cpu()[batch.view == 0]
+        seen = seen[seen.isfinite().all(1)]
+        self._add(torch.tensor(len(seen), dtype=torch.float64), seen.sum(0), seen.square().sum(0))
+
+    def merge(self, other: ChannelMoments) -> None:
+        self._add(other._count, other._sum, other._squares)
+
+    def state(self) -> dict[str, Tensor]:
+        """`count` (), `sum` and `squares` (channels,) in float64."""
+        return {"count": self._count, "sum": self._sum, "squares": self._squares}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self._count, self._sum, self._squares = state["count"], state["sum"], state["squares"]
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """(channels,) means and standard deviations."""
+        mean = self._sum / self._count
+        return mean.float(), (self._squares / self._count - mean.square()).clamp(min=0).sqrt().float()
+
+    def _add(self, count: Tensor, total: Tensor, squares: Tensor) -> None:
+        self._count = self._count + count
+        if total.numel():
+            self._sum = self._sum + total if self._sum.numel() else total
+            self._squares = self._squares + squares if self._squares.numel() else squares
+
+
+class Spectra:
+    """The mean spectrum of the images' central views, and the mean exponent of their spectra; bounded memory."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def update(self, batch: Batch) -> None:
+        images = batch.pixels[(batch.view == 0).to(batch.pixels.device)]
+        if not len(images):
+            return
+        self._add(
+            {
+                "count": torch.tensor(len(images), dtype=torch.float64),
+                "amplitude": amplitudes(images).double().sum(0).cpu(),
+                "mean": before_sigmoid(images).mean((2, 3)).double().sum(0).cpu(),
+                "slope": slopes(images.cpu()).double().sum(),
+            }
+        )
+
+    def merge(self, other: Spectra) -> None:
+        self._add(other._sums)
+
+    def state(self) -> dict[str, Tensor]:
+        """Sums in float64 over `count` () images: `amplitude`, `mean` and `slope`; empty before the first image."""
+        return dict(self._sums)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self._sums = dict(state)
+
+    def spectrum(self) -> Spectrum:
+        """The mean over all images seen."""
+        count = self._sums["count"]
+        return Spectrum((self._sums["amplitude"] / count).float(), (self._sums["mean"] / count).float())
+
+    def slope(self) -> float:
+        """The mean exponent over all images seen."""
+        return float(self._sums["slope"] / self._sums["count"])
+
+    def _add(self, sums: Mapping[str, Tensor]) -> None:
+        for key, value in sums.items():
+            self._sums[key] = self._sums[key] + value if key in self._sums else value

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from featviz.superstimuli import Certificate
+from featviz.certificate import Certificate
 
 from ..grid import Cell
 
@@ -42,29 +44,46 @@ def atlas_page(
     return _document(title, f"{pictures}{_facts(facts)}{tables}")
 
 
-def render_page(
-    *, title: str, certificates: Sequence[Certificate], pictures: Sequence[bytes], facts: Mapping[str, Any]
-) -> str:
-    """HTML of superstimuli: each unit's PNG over its name and certificate, then the facts as a table."""
+def render_page(*, title: str, certificates: Sequence[Certificate], folder: Path, facts: Mapping[str, Any]) -> str:
+    """HTML of superstimuli: each unit's PNG of the folder over its name and certificate, then the facts as a table."""
     figures = "".join(
-        f'<figure><img alt="Superstimulus of {escape(entry.unit)}" src="data:image/png;base64,{_base64(png)}">'
-        f"<figcaption><b>{escape(entry.unit)}</b><br>{escape(_evidence(entry))}</figcaption></figure>"
-        for entry, png in zip(certificates, pictures, strict=True)
+        f'<figure><img alt="Superstimulus of {escape(entry.unit)}" '
+        f'src="data:image/png;base64,{_base64((folder / entry.file).read_bytes())}">'
+        f"<figcaption><b>{escape(entry.unit)}</b>{escape(_more(entry))}<br>"
+        f"{escape(', '.join(evidence(entry)))}</figcaption></figure>"
+        for entry in certificates
     )
     return _document(title, f'<div class="sheet">{figures}</div>{_facts(facts)}')
 
 
-def _evidence(entry: Certificate) -> str:
+def _more(entry: Certificate) -> str:
+    """A class's name and a facet's number, where there is one."""
+    return f" {entry.label}" * bool(entry.label) + f" ({entry.facet})" * (entry.facet > 1)
+
+
+def evidence(entry: Certificate) -> list[str]:
+    """The certificate in words, what it does not know left out."""
     parts = [f"activation {entry.activation:.3g}"]
     if entry.gain is not None:
         parts.append(f"{entry.gain:.1f} × the data set's maximum")
+    elif entry.z is not None:
+        parts.append(f"{entry.z:.1f} × as far above the data set's median as its maximum")
     if entry.robustness is not None:
         parts.append(f"{entry.robustness:.0%} of it on shifted views")
-    if entry.rank is not None:
-        parts.append(f"rank {entry.rank} in its layer")
+    if entry.rank is not None and entry.selectivity is not None:
+        parts.append(f"rank {entry.rank} in its layer (z {entry.selectivity:.1f})")
+    if entry.slope_error is not None:
+        parts.append(f"spectrum {entry.slope_error:.2f} off the photographs'")
+    path = [step.score for step in (entry.path_similarity or {}).values() if step.score is not None]
+    if path:
+        parts.append(f"path similarity {fmean(path):.2f}")
+    if entry.mis is not None and entry.mis_accuracy is not None:
+        parts.append(f"MIS {entry.mis:.2f} ({entry.mis_accuracy:.0%} right)")
     if entry.dead:
         parts.append("dead")
-    return ", ".join(parts)
+    if entry.rescued:
+        parts.append(f"no gradient of its own at {entry.rescued} steps")
+    return parts
 
 
 def _document(title: str, body: str) -> str:

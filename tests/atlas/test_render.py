@@ -83,3 +83,82 @@ def test_superstimuli_of_the_real_network_beat_real_photographs_and_are_named_by
     assert np.median([gain for gain in gains if gain is not None]) > 2
     assert [certificate.rank for certificate in certificates[4:]] == [1, 1]
     assert max(certificate.saturated for certificate in certificates) < 0.05
+
+
+def test_pairs_and_a_similarity_make_an_interpretability_score(tmp_path: Path, noise_images: Path) -> None:
+    judge = toy_model(seed=4)
+    certificates = render_units(
+        toy_model(),
+        ["4:0-1"],
+        out=tmp_path,
+        images=noise_images,
+        drawing=QUICK,
+        pairs=True,
+        similarity=judge,
+    )
+    assert [entry.unit for entry in certificates] == ["4:0", "-4:0", "4:1", "-4:1"]
+    for entry in certificates:
+        assert entry.mis is not None
+        assert 0 <= entry.mis <= 1
+        assert entry.path_similarity is not None
+        assert list(entry.path_similarity)[-1] == "4"
+        assert entry.slope_error is not None
+    # The same two pictures on swapped sides, on the same photographs swapped: the same answer.
+    assert certificates[0].mis == pytest.approx(certificates[1].mis, abs=1e-5)
+    assert "MIS" in (tmp_path / "index.html").read_text()
+    alone = render_units(
+        toy_model(), ["4:0"], out=tmp_path / "alone", images=noise_images, drawing=QUICK, similarity=judge
+    )
+    assert alone[0].mis is None
+
+
+def test_a_similarity_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give --images too"):
+        render_units(toy_model(), ["4:0"], out=tmp_path / "x", drawing=QUICK, similarity="efficientnet_lite0")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_start_image_is_where_every_picture_begins(tmp_path: Path, noise_images: Path) -> None:
+    photograph = noise_images / "003.png"
+    drawing = Drawing(size=32, steps=1, lr=1e-6, start=str(photograph))
+    render_units(toy_model(), ["4:0", "class:a"], out=tmp_path / "x", drawing=drawing)
+    with Image.open(photograph) as opened:
+        expected = np.asarray(opened.resize((32, 32), Image.Resampling.BICUBIC), dtype=float)
+    for file in ("4_0.png", "class_0.png"):
+        with Image.open(tmp_path / "x" / file) as drawn:
+            assert np.abs(np.asarray(drawn, dtype=float) - expected).mean() < 4
+    with pytest.raises(UserError, match="--start takes an image file"):
+        render_units(toy_model(), ["4:0"], out=tmp_path / "y", drawing=Drawing(start=str(tmp_path / "none.png")))
+
+
+@pytest.mark.parametrize("canvas", ["pixel", "maco", "cppn"])
+def test_every_canvas_by_name(tmp_path: Path, noise_images: Path, canvas: str) -> None:
+    made = render_units(
+        toy_model(), ["4:0"], out=tmp_path, images=noise_images, drawing=Drawing(canvas=canvas, size=32, steps=3)
+    )
+    with Image.open(tmp_path / made[0].file) as picture:
+        assert picture.size == (32, 32)
+
+
+def test_maco_without_images_takes_the_embedded_photographs(tmp_path: Path) -> None:
+    made = render_units(toy_model(), ["4:0"], out=tmp_path, drawing=Drawing(canvas="maco", size=64, steps=3))
+    # The photographs' amplitudes at their own frequencies make a picture with about their slope.
+    assert -2.2 < made[0].slope < -0.8
+    assert made[0].dataset_max is None
+
+
+def test_the_contact_sheet_shows_every_picture(tmp_path: Path) -> None:
+    render_units(toy_model(), ["4:*"], out=tmp_path, drawing=Drawing(size=160, steps=2))
+    with Image.open(tmp_path / "superstimuli.png") as sheet:
+        shown = np.asarray(sheet.convert("RGB"), dtype=float)
+    for channel in range(6):
+        with Image.open(tmp_path / f"4_{channel}.png") as picture:
+            pixels = np.asarray(picture, dtype=float)
+        left = 24 + channel * 172
+        assert np.abs(shown[60:220, left : left + 160] - pixels).mean() < 2
+
+
+def test_a_network_of_two_channels_gets_a_picture_that_holds_both(tmp_path: Path) -> None:
+    certificates = render_units(toy_model(inputs=2), ["4:0"], out=tmp_path, drawing=QUICK)
+    with Image.open(tmp_path / certificates[0].file) as picture:
+        assert (picture.size, picture.mode) == ((64, 32), "L")

@@ -18,7 +18,12 @@ from search.scan import Batch
 def _batch(maps: Tensor, index: list[int], view: list[int] | None = None) -> Batch:
     n = len(maps)
     return Batch(
-        {"x": maps}, torch.tensor(index), torch.tensor(view or [0] * n), torch.full((n,), -1), torch.zeros(n, 4)
+        {"x": maps},
+        torch.tensor(index),
+        torch.tensor(view or [0] * n),
+        torch.full((n,), -1),
+        torch.zeros(n, 4),
+        torch.zeros(n, 3, 8, 8),
     )
 
 

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 from toys import conv_net, toy_model
 
+from featviz.ascent import Ascent, one_cycle
 from featviz.errors import UserError
-from featviz.maximize import generator_for, maximize, one_cycle, score
+from featviz.maximize import generator_for, maximize, score
 from featviz.models import Model
 from featviz.objectives import Objective, channel, direction, on
 from featviz.transforms import Affine
@@ -93,14 +94,13 @@ def test_the_best_attempt_is_kept() -> None:
 
 def _attempt(model: Model, objective: Objective, number: int) -> tuple[Tensor, Tensor]:
     from featviz.canvas import Fourier
-    from featviz.maximize import DEFAULT_TRANSFORM, _Ascent
+    from featviz.maximize import DEFAULT_TRANSFORM
 
     trunk = Trunk(model, objective.layers)
     numbers = list(range(4)) + [3] * 4
     generators = [generator_for(0, str(picture), number) for picture in numbers]
-    images = _Ascent(trunk, objective, Fourier, DEFAULT_TRANSFORM, (32, 32), 6, 0.1).draw(
-        numbers, generators, lambda step: None
-    )[:4]
+    ascent = Ascent(trunk, objective, Fourier, DEFAULT_TRANSFORM, (32, 32), 6, 0.1)
+    images = ascent.draw(numbers, generators, lambda step, scores, canvas: None).images[:4]
     return images, score(trunk, objective, images, range(4))
 
 

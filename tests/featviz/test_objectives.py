@@ -5,7 +5,20 @@ import torch
 from torch import Tensor
 
 from featviz.errors import UserError
-from featviz.objectives import Activations, Objective, channel, cosine, direction, on
+from featviz.objectives import (
+    Activations,
+    Objective,
+    alignment,
+    channel,
+    class_logit,
+    cosine,
+    deepdream,
+    direction,
+    diverse,
+    diversity,
+    neuron,
+    on,
+)
 
 
 def _seen(maps: Tensor, index: list[int] | None = None) -> Activations:
@@ -87,3 +100,63 @@ def test_objectives_of_different_numbers_of_pictures_do_not_add() -> None:
     both = channel("x", [0, 1]) + on("y", lambda h: h.mean((1, 2, 3)))
     assert (both.count, both.layers) == (2, ("x", "y"))
     assert isinstance(both, Objective)
+
+
+def test_neuron_and_class_logit_are_channels_by_their_names() -> None:
+    maps = torch.randn(2, 4, 3, 5)
+    assert torch.equal(neuron("x", [1, 3])(_seen(maps)), torch.stack([maps[0, 1, 1, 2], maps[1, 3, 1, 2]]))
+    assert torch.equal(neuron("x", 1, at=(2, 4))(_seen(maps[:1])), maps[:1, 1, 2, 4])
+    logits = Activations({"output": maps[:, :, :1, :1]}, torch.zeros(2, 3, 4, 4), torch.arange(2))
+    assert torch.equal(class_logit([2, 0])(logits), torch.stack([maps[0, 2, 0, 0], maps[1, 0, 0, 0]]))
+
+
+def test_deepdream_is_the_mean_square() -> None:
+    maps = torch.randn(2, 3, 4, 4)
+    assert torch.allclose(deepdream("x")(_seen(maps)), (maps**2).mean((1, 2, 3)))
+
+
+def test_a_whitened_direction_points_where_the_matrix_sends_it() -> None:
+    h, v = torch.randn(3, 4), torch.randn(3, 4)
+    matrix = torch.randn(4, 4)
+    whitened = direction("x", v, whitening=matrix)(_seen(h[:, :, None, None]))
+    assert torch.allclose(whitened, direction("x", v @ matrix)(_seen(h[:, :, None, None])))
+
+
+def _gram(maps: Tensor) -> Tensor:
+    flat = maps.flatten(1)
+    return torch.stack([torch.stack([a @ b for b in flat]) for a in flat]).flatten()
+
+
+def test_diversity_is_the_mean_cosine_of_gram_matrices_within_the_group() -> None:
+    maps = torch.randn(6, 3, 4, 5)
+    grams = [_gram(entry) for entry in maps]
+    for row, score in enumerate(diversity("x", 3)(_seen(maps)).tolist()):
+        others = [number for number in range(row // 3 * 3, row // 3 * 3 + 3) if number != row]
+        cosines = [torch.cosine_similarity(grams[row], grams[other], dim=0).item() for other in others]
+        assert score == pytest.approx(-sum(cosines) / 2, abs=1e-5)
+    assert diversity("x", 2)(_seen(maps[:1].repeat(2, 1, 1, 1))).tolist() == pytest.approx([-1, -1])
+
+
+def test_alignment_weighs_neighbours_by_their_distance_in_the_row() -> None:
+    maps = torch.randn(4, 2, 3, 3)
+    scores = alignment("x", 4, decay=0.5)(_seen(maps))
+    for row in range(4):
+        weights = {other: 0.5 ** (abs(row - other) - 1) for other in range(4) if other != row}
+        apart = sum(weight * ((maps[row] - maps[other]) ** 2).mean().item() for other, weight in weights.items())
+        assert scores[row].item() == pytest.approx(-apart / sum(weights.values()), rel=1e-4)
+
+
+def test_diverse_takes_a_share_of_the_score_for_likeness() -> None:
+    maps = torch.rand(4, 3, 4, 4)
+    wish = channel("x", [0, 0, 1, 1])
+    score, unlike = wish(_seen(maps)), diversity("x", 2)(_seen(maps))
+    together = diverse(wish, "x", 2, strength=0.5)
+    assert torch.allclose(together(_seen(maps)), score + 0.5 * score * unlike)
+    assert (together.group, together.count) == (2, 4)
+
+
+def test_groups_are_of_two_or_more_and_sums_keep_them_whole() -> None:
+    for make in (diversity, alignment):
+        with pytest.raises(UserError, match="two or more; got 1"):
+            make("x", 1)
+    assert (diversity("x", 2) + 3 * diversity("x", 3) - channel("x", 0)).group == 6

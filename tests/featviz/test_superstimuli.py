@@ -1,6 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +15,10 @@ import torch
 from PIL import Image
 from toys import conv_net, toy_model
 
+from featviz.certificate import Certificate, from_json
 from featviz.errors import UserError
 from featviz.output import OutputFolder
-from featviz.superstimuli import Certificate, Drawing, certify, file_name, render, values
-from featviz.trunk import Trunk
+from featviz.superstimuli import Drawing, Transparency, as_png, file_name, render
 from featviz.units import Unit
 
 QUICK = Drawing(size=32, steps=4)
@@ -78,48 +84,8 @@ def test_the_certificate_measures_the_saved_file_on_the_network_as_it_came(tmp_p
             maps, logits = network[:5](inputs), network(inputs)
         expected = {"4:2": maps[0, 2].mean(), "-4:5@center": -maps[0, 5, 4, 4], "class:3": logits[0, 3]}[str(unit)]
         assert certificate.activation == pytest.approx(expected.item(), rel=1e-4)
-        assert certificate.dataset_max is None
-        assert certificate.gain is None
-        assert certificate.dead is None
     stored = json.loads((tmp_path / "units.json").read_text())
-    assert [Certificate(**entry) for entry in stored] == certificates
-
-
-def test_the_certificate_against_a_data_set_is_what_its_words_say() -> None:
-    model = toy_model()
-    trunk = Trunk(model, ["4"], fold=False)
-    unit = Unit("4", 1)
-    picture = torch.full((3, 32, 32), 200, dtype=torch.uint8)
-    activation = certify(unit, picture, trunk).activation
-    below = np.array([activation - 3, activation - 2, activation - 1, abs(activation) * 2 + 1], np.float32)
-    found = certify(unit, picture, trunk, dataset=below)
-    assert found.dataset_max == pytest.approx(below.max())
-    assert found.gain == pytest.approx(activation / below.max())
-    assert found.percentile == 75
-    assert found.dead is False
-    assert certify(unit, picture, trunk, dataset=below + 100).dead is True
-
-
-def test_rank_counts_the_channels_that_the_picture_excites_more() -> None:
-    trunk = Trunk(toy_model(), ["4"], fold=False)
-    picture = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        means = trunk(picture[None].float() / 255)["4"].mean((0, 2, 3))
-    order = means.argsort(descending=True).tolist()
-    assert [certify(Unit("4", channel), picture, trunk).rank for channel in order] == [1, 2, 3, 4, 5, 6]
-    assert certify(Unit("4", order[-1], None, -1), picture, trunk).rank == 1
-
-
-def test_saturation_is_the_share_of_burnt_values() -> None:
-    picture = torch.full((3, 32, 32), 128, dtype=torch.uint8)
-    picture[:, :8], picture[:, 8:16] = 255, 1
-    assert certify(Unit("4", 0), picture, Trunk(toy_model(), ["4"], fold=False)).saturated == 0.5
-
-
-def test_values_equal_the_units_own_definition() -> None:
-    maps = torch.randn(3, 6, 5, 5)
-    assert torch.allclose(values(Unit("4", 2), maps), maps[:, 2].mean((1, 2)))
-    assert torch.allclose(values(Unit("4", 2, (1, 3), -1), maps), -maps[:, 2, 1, 3])
+    assert [from_json(entry) for entry in stored] == certificates
 
 
 def test_file_names_are_safe_and_differ() -> None:
@@ -144,3 +110,97 @@ def test_sizes_fit_the_kind_of_unit() -> None:
     assert Drawing(size=48).pixels(Unit("output", 0), model) == (48, 48)
     with pytest.raises(UserError, match="--size starts at 16"):
         Drawing(size=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"diversity": 0}, "--diversity lies between 1 and 16"),
+        ({"transparency": "glass"}, "no transparency 'glass'"),
+        ({"precision": "float8"}, "no precision 'float8'"),
+        ({"settle": 2.0}, "share of the steps"),
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Drawing(**wrong)  # type: ignore[arg-type]
+
+
+def test_facets_are_pictures_of_their_own_and_the_same_in_any_company(tmp_path: Path) -> None:
+    drawing = Drawing(size=32, steps=12, diversity=3)
+    units = [Unit("4", channel) for channel in range(4)]
+    certificates = _render(tmp_path / "all", units, drawing)
+    assert [(entry.unit, entry.facet) for entry in certificates[:4]] == [("4:0", 1), ("4:0", 2), ("4:0", 3), ("4:1", 1)]
+    _render(tmp_path / "alone", [units[2]], drawing)
+    files = [file_name(units[2], facet) for facet in (1, 2, 3)]
+    assert files == ["4_2.png", "4_2~2.png", "4_2~3.png"]
+    alone = [(tmp_path / "alone" / file).read_bytes() for file in files]
+    assert alone == [(tmp_path / "all" / file).read_bytes() for file in files]
+    assert len(set(alone)) == 3
+
+
+def test_facets_of_a_class_are_told_apart_by_the_default_layer(tmp_path: Path) -> None:
+    drawing = Drawing(size=32, steps=4, diversity=2)
+    with pytest.raises(UserError, match="names no default layer"):
+        _render(tmp_path / "none", [Unit("output", 1)], drawing)
+    model = replace(toy_model(), default_layer="4")
+    out = OutputFolder.claim(tmp_path / "x", {})
+    certificates = render(model, [Unit("output", 1)], out, drawing)
+    assert [(entry.label, entry.facet) for entry in certificates] == [("b", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize("transparency", ["learned", "importance"])
+def test_a_transparent_picture_is_a_png_with_an_opacity(tmp_path: Path, transparency: Transparency) -> None:
+    _render(tmp_path, [Unit("4", 1)], Drawing(size=32, steps=8, transparency=transparency))
+    with Image.open(tmp_path / "4_1.png") as picture:
+        assert picture.mode == "RGBA"
+        assert np.asarray(picture)[..., 3].std() > 0
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "mode"), [(1, (8, 6), "L"), (3, (8, 6), "RGB"), (2, (16, 6), "L"), (5, (40, 6), "L")]
+)
+def test_a_png_holds_every_channel(channels: int, size: tuple[int, int], mode: str) -> None:
+    picture = torch.randint(0, 256, (channels, 6, 8), dtype=torch.uint8)
+    image = as_png(picture)
+    assert (image.size, image.mode) == (size, mode)
+    pixels = torch.from_numpy(np.array(image))
+    held = pixels.permute(2, 0, 1) if channels == 3 else torch.stack(pixels.split(8, 1))
+    assert torch.equal(held, picture)
+
+
+def test_a_run_killed_at_any_moment_is_finished_by_the_same_command_with_the_same_bytes(tmp_path: Path) -> None:
+    """Each run is killed with SIGKILL a little later than the one before, until one is left to finish."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\n"
+        "from toys import toy_model\n"
+        "from atlas.render import render_units\n"
+        "from featviz.superstimuli import Drawing\n"
+        "render_units(toy_model(), ['4:*', 'class:a'], out=sys.argv[1], drawing=Drawing(size=128, steps=25))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, str(script), str(out)], env=environment)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait(timeout=120) == 0
+    stopped = 0
+    for _ in range(20):
+        process = start(killed)
+        drafts = len(list(killed.glob("draft/*.npz")))
+        while process.poll() is None and len(list(killed.glob("draft/*.npz"))) in (0, drafts):
+            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        process.kill()
+        assert process.wait(timeout=30) == -signal.SIGKILL
+        stopped += 1
+    assert start(killed).wait(timeout=120) == 0
+    assert stopped >= 1
+    names = sorted(path.name for path in whole.iterdir())
+    assert sorted(path.name for path in killed.iterdir()) == names
+    for name in names:
+        if name != "manifest.json":
+            assert (killed / name).read_bytes() == (whole / name).read_bytes(), name

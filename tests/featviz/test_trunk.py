@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import pytest
 import timm
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from toys import conv_net, toy_model
 
+from featviz.errors import UserError
 from featviz.models import Model
 from featviz.trunk import Trunk
 
@@ -86,3 +88,39 @@ def test_batches_give_what_single_images_give(lite0: Model) -> None:
     together = trunk(images)["blocks.2"]
     alone = torch.cat([trunk(image[None])["blocks.2"] for image in images])
     assert torch.allclose(together, alone, atol=1e-4)
+
+
+def test_bfloat16_gives_float32_activations_near_those_of_float32(lite0: Model) -> None:
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    half = Trunk(lite0, ["blocks.2"], precision="bfloat16")(images)["blocks.2"]
+    full = Trunk(lite0, ["blocks.2"])(images)["blocks.2"]
+    assert half.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(half.flatten(), full.flatten(), dim=0) > 0.999
+    assert not torch.equal(half, full)
+    with pytest.raises(UserError, match="float32 or bfloat16"):
+        Trunk(lite0, ["blocks.2"], precision="float8")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_trunk_gives_the_same_activations_and_gradients() -> None:
+    model = toy_model()
+    results = []
+    for compiled in (False, True):
+        images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        maps = Trunk(model, ["4"], compiled=compiled)(images)["4"]
+        maps.square().mean().backward()
+        results.append((maps.detach(), images.grad))
+    for plain, compiled_result in zip(*results, strict=True):
+        assert plain is not None
+        assert compiled_result is not None
+        assert torch.allclose(plain, compiled_result, atol=1e-5)
+
+
+def test_no_layers_cost_no_pass() -> None:
+    class Never(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise AssertionError("ran")
+
+    assert Trunk(Model.wrap(Never()), [], fold=False)(torch.zeros(1, 3, 8, 8)) == {}

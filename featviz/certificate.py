@@ -1,0 +1,182 @@
+"""The certificate: evidence of how well a picture does its job, measured on the picture as it is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .maximize import DEFAULT_TRANSFORM, generator_for
+from .mis import Queries
+from .models import Model
+from .objectives import look
+from .path_similarity import NaturalPath, Step, path_similarity
+from .spectrum import slopes
+from .trunk import Trunk
+from .units import Unit
+
+# How many transformed views the robustness is a mean over.
+ROBUSTNESS_VIEWS = 8
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Evidence for one picture, measured on the saved 8-bit file in one clean pass of the unaltered network.
+
+    `activation`: the unit's own activation (of a negative unit: its opposite); `robustness`: its mean over shifted,
+    scaled and turned views, as a share of the activation; `rank`: the unit's place among the layer's channels on its
+    picture, 1 the highest; `selectivity`: how many standard deviations it lies above the mean channel (both None for
+    directions); with a data set, channels are first standardised by their mean and deviation over it. `saturated`:
+    share of the values below 2 or above 253; `slope`: exponent of the picture's spectrum.
+
+    Against a data set, else None: `dataset_max`; `gain`: activation / dataset_max, where that is above 0; `z`:
+    (activation - median) / (dataset_max - median), which a signed unit needs; `percentile`: share of images below it,
+    in percent; `dead`: it stays below the data set's median; `slope_error`: distance of the slope from the images'
+    mean; `path_similarity`: layer -> how like the path of the images that excite the unit the picture's own path
+    through the network is; `mis`, `mis_accuracy`: mechanistic interpretability score, where
+    the unit's opposite is drawn too. None of them alone is quality.
+
+    `label`: the class's name, else empty; `facet`: number of the picture among several of one unit, from 1;
+    `rescued`: steps at which no gradient reached it.
+    """
+
+    unit: str
+    label: str
+    file: str
+    activation: float
+    robustness: float | None
+    rank: int | None
+    selectivity: float | None
+    saturated: float
+    slope: float
+    dataset_max: float | None = None
+    gain: float | None = None
+    z: float | None = None
+    percentile: float | None = None
+    dead: bool | None = None
+    slope_error: float | None = None
+    path_similarity: dict[str, Step] | None = None
+    mis: float | None = None
+    mis_accuracy: float | None = None
+    facet: int = 1
+    rescued: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a data set says about one unit.
+
+    `values`: (images,) its activation on each; `mean`, `deviation`: (channels,) of its layer's channels, looked at
+    where the unit is; `slope`: mean exponent of the images' spectra; `path`: the photographs that excite it the most
+    and others on their way through the network; `queries`: photographs for the interpretability score.
+    """
+
+    values: NDArray[np.float32]
+    mean: Tensor | None = None
+    deviation: Tensor | None = None
+    slope: float | None = None
+    path: NaturalPath | None = None
+    queries: Queries | None = None
+
+
+def from_json(entry: Mapping[str, Any]) -> Certificate:
+    """The certificate that units.json holds."""
+    path = entry["path_similarity"]
+    steps = None if path is None else {layer: Step(**step) for layer, step in path.items()}
+    return Certificate(**{**entry, "path_similarity": steps})
+
+
+def certify(
+    unit: Unit,
+    picture: Tensor,
+    trunk: Trunk,
+    *,
+    file: str = "",
+    label: str = "",
+    seed: int = 0,
+    facet: int = 1,
+    rescued: int = 0,
+    reference: Reference | None = None,
+) -> Certificate:
+    """The certificate of a unit's 8-bit picture (channels, h, w), all but the interpretability score.
+
+    trunk: reads the unit's layer, unfolded, and the path's layers where the reference has a path.
+    """
+    image = picture[None].to(trunk.device).float() / 255
+    with torch.inference_mode():
+        maps = trunk(image)
+        activation = float(values(unit, maps[unit.layer]))
+        generators = [generator_for(seed, f"robustness {number}") for number in range(ROBUSTNESS_VIEWS)]
+        views = DEFAULT_TRANSFORM(image.expand(ROBUSTNESS_VIEWS, -1, -1, -1), generators)
+        robust = float(values(unit, trunk(views)[unit.layer]).mean())
+    rank, selectivity = _place(unit, look(maps[unit.layer], unit.position)[0].float().cpu(), reference)
+    slope = float(slopes(image.cpu()))
+    path = None if reference is None else reference.path
+    return Certificate(
+        unit=str(unit),
+        label=label,
+        file=file,
+        activation=activation,
+        robustness=robust / activation if activation > 0 else None,
+        rank=rank,
+        selectivity=selectivity,
+        saturated=float(((picture < 2) | (picture > 253)).float().mean()),
+        slope=slope,
+        **_against(activation, reference),
+        slope_error=None if reference is None or reference.slope is None else abs(slope - reference.slope),
+        path_similarity=None if path is None else path_similarity(_means(maps, path), path),
+        facet=facet,
+        rescued=rescued,
+        seed=seed,
+    )
+
+
+def values(unit: Unit, maps: Tensor) -> Tensor:
+    """The unit's activation (n,) in maps (n, c, h, w)."""
+    h = look(maps, unit.position)
+    if not unit.vectors:  # a product with a one-hot vector would pass on what is not finite in other channels
+        return h[:, unit.channel] * unit.sign
+    return h @ unit.direction(h.shape[1]).to(h)
+
+
+def certificate_trunk(model: Model, layer: str, path: list[str] | None = None) -> Trunk:
+    """What `certify` measures with: the network as it came, read at the layer and at the path's layers."""
+    return Trunk(model, list(dict.fromkeys([*(path or []), layer])), fold=False)
+
+
+def _place(unit: Unit, every: Tensor, reference: Reference | None) -> tuple[int | None, float | None]:
+    """(rank, z-score) of the unit among its layer's channels."""
+    if unit.vectors:
+        return None, None
+    if reference is not None and reference.mean is not None and reference.deviation is not None:
+        # A channel that never varies in the data set says nothing by how far it strays from its mean.
+        floor = reference.deviation.mean() * 1e-3 + 1e-12
+        every = (every - reference.mean) / reference.deviation.clamp(min=float(floor))
+    every = every * unit.sign
+    spread = float(every.std(correction=0))
+    own = float(every[unit.channel])
+    z = (own - float(every.mean())) / spread if spread > 0 else None
+    return int((every > own).sum()) + 1, z
+
+
+def _against(activation: float, reference: Reference | None) -> dict[str, Any]:
+    if reference is None or not len(reference.values):
+        return {}
+    highest, median = float(reference.values.max()), float(np.median(reference.values))
+    return {
+        "dataset_max": highest,
+        "gain": activation / highest if highest > 0 else None,
+        "z": (activation - median) / (highest - median) if highest > median else None,
+        "percentile": float((reference.values < activation).mean() * 100),
+        "dead": bool(activation < median),
+    }
+
+
+def _means(maps: Mapping[str, Tensor], path: NaturalPath) -> dict[str, Tensor]:
+    return {layer: maps[layer][0].mean((1, 2)).float().cpu() for layer in path.same}

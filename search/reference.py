@@ -1,0 +1,148 @@
+"""What a data set says about units: the evidence that superstimuli are measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featviz.certificate import Reference
+from featviz.layers import OUTPUT
+from featviz.maximize import generator_for
+from featviz.mis import Queries
+from featviz.models import Model
+from featviz.path_similarity import NaturalPath, path_layers
+from featviz.progress import Progress, silent
+from featviz.spectrum import Spectrum
+from featviz.units import Unit
+
+from .images import Images
+from .scan import Consumer, scan
+from .statistics import ChannelMoments, PooledMaps, Spectra, UnitValues
+
+# Photographs compared on their way through the network: those that excite the unit the most, and others.
+PATH_SAME, PATH_OTHER = 8, 24
+# Tasks of the interpretability score (Zimmermann et al. 2024: 20).
+TASKS = 20
+
+
+@dataclass(frozen=True)
+class DataSetReference:
+    """Each unit's `Reference`; `spectrum`: the images' mean spectrum; `skipped`: how many could not be decoded."""
+
+    units: Mapping[Unit, Reference]
+    spectrum: Spectrum
+    skipped: int
+
+
+def references(
+    model: Model,
+    units: Sequence[Unit],
+    images: Images,
+    *,
+    similarity: Model | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> DataSetReference:
+    """What the images say about each unit, from one pass, and a second one over those that excite units the most.
+
+    similarity: a network whose output is its features, for the interpretability score (see `featviz.mis`).
+    """
+    units = list(dict.fromkeys(units))
+    found, spectra = UnitValues(units), Spectra()
+    moments = {key: ChannelMoments(*key) for key in dict.fromkeys((unit.layer, unit.position) for unit in units)}
+    consumers: list[Consumer] = [found, spectra, *moments.values()]
+    layers = list(dict.fromkeys(unit.layer for unit in units))
+    scanned = scan(model, images, layers, consumers, workers=workers, progress=progress)
+    ranked = {unit: _Ranked(numbers, values) for unit, (numbers, values) in found.by_unit().items()}
+    paths = _paths(model, images, ranked, seed, workers, progress)
+    queries = {} if similarity is None else _queries(similarity, images, ranked, workers, progress)
+    references = {}
+    for unit in units:
+        mean, deviation = moments[unit.layer, unit.position].moments()
+        references[unit] = Reference(
+            ranked[unit].values, mean, deviation, spectra.slope(), paths.get(unit), queries.get(unit)
+        )
+    return DataSetReference(references, spectra.spectrum(), len(scanned.skipped))
+
+
+def natural_spectrum(
+    model: Model, images: Images, *, workers: int | None = None, progress: Progress = silent
+) -> Spectrum:
+    """The images' mean spectrum, as they enter the model."""
+    spectra = Spectra()
+    scan(model, images, [], [spectra], workers=workers, progress=progress)
+    return spectra.spectrum()
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """A unit's activation on each image, (images,)."""
+
+    images: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+    def highest(self, count: int) -> list[int]:
+        return [int(number) for number in self.images[np.argsort(-self.values, kind="stable")[:count]]]
+
+    def lowest(self, count: int) -> list[int]:
+        return [int(number) for number in self.images[np.argsort(self.values, kind="stable")[:count]]]
+
+
+def _paths(
+    model: Model,
+    images: Images,
+    ranked: Mapping[Unit, _Ranked],
+    seed: int,
+    workers: int | None,
+    progress: Progress,
+) -> dict[Unit, NaturalPath]:
+    """Each unit's photographs on their way through the network; none for fewer than 4 and 4 photographs."""
+    same = {unit: entry.highest(min(PATH_SAME, len(entry.images) // 2)) for unit, entry in ranked.items()}
+    order = torch.randperm(len(images), generator=generator_for(seed, "other photographs")).tolist()
+    usable = set.intersection(*({int(number) for number in entry.images} for entry in ranked.values()))
+    others = [number for number in order if number in usable][: PATH_OTHER + PATH_SAME]
+    numbers = sorted({*others, *(number for chosen in same.values() for number in chosen)})
+    paths: dict[Unit, NaturalPath] = {}
+    for layer in dict.fromkeys(unit.layer for unit in ranked):
+        pooled = PooledMaps()
+        scan(model, images, path_layers(model, layer), [pooled], numbers=numbers, workers=workers, progress=progress)
+        for unit in (unit for unit in ranked if unit.layer == layer):
+            other = [number for number in others if number not in set(same[unit])][:PATH_OTHER]
+            if min(len(same[unit]), len(other)) >= 4:
+                paths[unit] = NaturalPath(_rows(pooled, same[unit]), _rows(pooled, other))
+    return paths
+
+
+def _queries(
+    similarity: Model,
+    images: Images,
+    ranked: Mapping[Unit, _Ranked],
+    workers: int | None,
+    progress: Progress,
+) -> dict[Unit, Queries]:
+    chosen = {}
+    for unit, entry in ranked.items():
+        tasks = min(TASKS, len(entry.images) // 2)
+        chosen[unit] = (entry.highest(tasks), entry.lowest(tasks))
+    numbers = sorted({number for pair in chosen.values() for side in pair for number in side})
+    pooled = PooledMaps()
+    scan(similarity, images, [OUTPUT], [pooled], numbers=numbers, workers=workers, progress=progress)
+    return {
+        unit: Queries(_rows(pooled, high)[OUTPUT], _rows(pooled, low)[OUTPUT])
+        for unit, (high, low) in chosen.items()
+        if high
+    }
+
+
+def _rows(pooled: PooledMaps, numbers: Sequence[int]) -> dict[str, Tensor]:
+    """Layer -> (len(numbers), channels)."""
+    state = pooled.state()
+    place = {int(image): row for row, image in enumerate(state["image"].tolist())}
+    rows = [place[number] for number in numbers if number in place]
+    return {layer: value[rows] for layer, value in state.items() if layer != "image"}

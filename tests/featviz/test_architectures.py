@@ -1,0 +1,54 @@
+"""The objective climbs on every kind of network, random weights, through the whole of maximize."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from featviz.maximize import maximize
+from featviz.models import Model
+from featviz.objectives import channel
+from featviz.transforms import Affine
+
+# name, input size, a layer in the middle, the shape that the layer's own output has for one image
+NETWORKS = [
+    ("resnet18", 64, "layer2", (1, 128, 8, 8)),
+    ("vgg11_bn", 64, "features.10", (1, 256, 16, 16)),
+    ("efficientnet_b0", 64, "blocks.3", (1, 80, 4, 4)),
+    ("convnext_tiny", 64, "stages.1.blocks.0.mlp.fc1", (1, 8, 8, 768)),
+    ("vit_tiny_patch16_224", 224, "blocks.3", (1, 197, 192)),
+    ("deit3_small_patch16_224", 224, "blocks.1", (1, 197, 384)),
+    ("vit_small_patch14_reg4_dinov2", 56, "blocks.1", (1, 21, 384)),
+    ("swin_tiny_patch4_window7_224", 224, "layers.1", (1, 28, 28, 192)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("name", "size", "layer", "shape"), NETWORKS, ids=[entry[0] for entry in NETWORKS])
+def test_channels_and_neurons_climb(name: str, size: int, layer: str, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    options = {"img_size": size} if "dinov2" in name else {}
+    network = timm.create_model(name, pretrained=False, **options).eval()
+    seen: list[tuple[int, ...]] = []
+    handle = network.get_submodule(layer).register_forward_hook(lambda module, inputs, out: seen.append(out.shape))
+    with torch.no_grad():
+        network(torch.zeros(1, 3, size, size))
+    handle.remove()
+    assert tuple(seen[0]) == shape
+    model = Model.wrap(network, name=name, size=size)
+    for at in (None, "center"):
+        wish = channel(layer, [1, 5], at=at)
+        first, last = (maximize(model, wish, size=size, steps=steps, chunk=2, transform=Affine()) for steps in (1, 25))
+        assert (last.scores > first.scores).all()
+    assert network.training is False
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.slow
+def test_a_network_of_one_size_gets_pictures_of_any_at_that_size() -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("vit_tiny_patch16_224", pretrained=False).eval()
+    made = maximize(Model.wrap(network, size=224), channel("blocks.2", [0]), size=96, steps=3, chunk=1)
+    assert made.images.shape == (1, 3, 96, 96)

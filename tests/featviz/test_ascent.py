@@ -1,0 +1,285 @@
+"""What the loop does besides climbing: rescue, rest, clipping, opacity, importance, starts, watchers."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from toys import toy_model
+
+from featviz.ascent import clip_each, over_noise
+from featviz.errors import UserError
+from featviz.maximize import generator_for, maximize
+from featviz.models import Model
+from featviz.objectives import channel, diverse, diversity, on
+from featviz.penalties import l2
+from featviz.transforms import Affine
+from featviz.watch import Moment, Snapshots
+
+STILL = Affine()
+
+
+class _Shut(nn.Module):
+    """Channels relu(brightness - threshold): the first open on grey, the second shut until the image is bright."""
+
+    def __init__(self, functional: bool = False) -> None:
+        super().__init__()
+        self.functional = functional
+        self.rectifier = nn.ReLU6()
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = images.mean(1, keepdim=True)
+        both = torch.cat([bright - 0.2, bright - 0.8], 1)
+        return self.rectifier(both) if not self.functional else F.relu(both)
+
+
+def _shut(functional: bool = False) -> Model:
+    return Model.wrap(_Shut(functional), size=16, mean=(0.0,), std=(1.0,))
+
+
+@pytest.mark.parametrize("layer", ["rectifier", "output"])
+def test_a_unit_without_gradient_still_gets_a_picture(layer: str) -> None:
+    model = _shut(functional=layer == "output")
+    made = maximize(model, channel(layer, [0, 1]), size=16, steps=60, lr=0.3, transform=STILL, canvas="pixel")
+    assert made.scores[1] > 0.1
+    assert made.rescued[0] == 0
+    assert 0 < made.rescued[1] < 60
+
+
+def test_a_penalty_does_not_hide_that_a_unit_is_shut() -> None:
+    wanted = channel("rectifier", [1]) - 1e-6 * l2()
+    made = maximize(_shut(), wanted, size=16, steps=60, lr=0.3, transform=STILL, canvas="pixel")
+    assert made.scores[0] > 0.1
+
+
+def test_a_rescue_leaves_the_neighbours_alone() -> None:
+    model = _shut()
+    together = maximize(model, channel("rectifier", [0, 1]), size=16, steps=10, chunk=2)
+    for number in (0, 1):
+        alone = maximize(model, channel("rectifier", [0, 1]), size=16, steps=10, chunk=2, pictures=[number])
+        assert torch.equal(alone.images[0], together.images[number])
+
+
+def test_a_constant_unit_comes_out_as_it_began() -> None:
+    made = maximize(toy_model(), on("4", lambda maps: maps.detach().mean((1, 2, 3))), size=32, steps=3)
+    assert made.images.float().std() < 3
+
+
+def test_clipping_bounds_each_pictures_own_gradient() -> None:
+    first, second = torch.zeros(3, 4, requires_grad=True), torch.zeros(3, 2, 2, requires_grad=True)
+    first.grad, second.grad = torch.randn(3, 4), torch.randn(3, 2, 2)
+    first.grad[1], second.grad[1] = 1e-3, 0
+    before = torch.cat([first.grad, second.grad.flatten(1)], 1)
+    clip_each([first, second], 0.5)
+    after = torch.cat([first.grad, second.grad.flatten(1)], 1)
+    for row in (0, 2):
+        assert torch.allclose(after[row], before[row] * 0.5 / before[row].norm())
+    assert torch.equal(after[1], before[1])
+
+
+def test_clipped_pictures_still_climb() -> None:
+    model, wish = toy_model(), channel("4", [0, 1])
+    short, long = (maximize(model, wish, size=32, steps=n, clip=1e-3, transform=STILL).scores for n in (1, 60))
+    assert (long > short).all()
+
+
+def test_a_picture_that_rests_stays_as_it_is_while_others_go_on() -> None:
+    """The first unit reaches its ceiling of 6 at once and rests; the second climbs to the end."""
+
+    class Ceiling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Identity()
+
+        def forward(self, images: Tensor) -> Tensor:
+            bright = images.mean((1, 2, 3))
+            result: Tensor = self.out(torch.stack([(bright * 100).clamp(max=6) + 0 * bright, bright], 1))
+            return result
+
+    model = Model.wrap(Ceiling(), size=16, mean=(0.0,), std=(1.0,))
+    seen = Snapshots(range(1, 41))
+    maximize(model, channel("out", [0, 1]), size=16, steps=40, patience=5, transform=STILL, watch=seen)
+    pictures = [[seen.images[picture, 0, step] for step in range(1, 41)] for picture in (0, 1)]
+    assert torch.equal(pictures[0][6], pictures[0][39])
+    assert pictures[1][39].float().mean() > pictures[1][6].float().mean() + 5
+
+
+def test_the_loop_ends_when_every_picture_rests() -> None:
+    steps: list[int] = []
+    flat = on("4", lambda maps: maps.mean((1, 2, 3)) * 0)
+    maximize(toy_model(), flat, size=32, steps=100, patience=4, watch=lambda moment: steps.append(moment.step))
+    assert steps == [1, 2, 3, 4, 5]
+
+
+def test_a_watcher_sees_every_step_of_every_picture() -> None:
+    moments: list[Moment] = []
+    made = maximize(toy_model(), channel("4", [0, 1, 2]), size=32, steps=3, chunk=2, attempts=2, watch=moments.append)
+    assert [(moment.pictures, moment.attempt, moment.step) for moment in moments] == [
+        (pictures, attempt, step) for pictures in ((0, 1), (2,)) for attempt in (0, 1) for step in (1, 2, 3)
+    ]
+    last = {(moment.pictures, moment.attempt): moment.images() for moment in moments if moment.step == 3}
+    assert torch.equal(last[(2,), int(made.attempts[2])][0], made.images[2])
+    assert all(moment.scores.shape == (len(moment.pictures),) for moment in moments)
+
+
+def test_snapshots_keep_the_steps_asked_for() -> None:
+    kept = Snapshots([1, 4])
+    made = maximize(toy_model(), channel("4", [0, 1]), size=32, steps=4, watch=kept)
+    assert set(kept.images) == {(picture, 0, step) for picture in (0, 1) for step in (1, 4)}
+    assert torch.equal(kept.images[1, 0, 4], made.images[1])
+
+
+def test_a_start_is_where_the_pictures_begin() -> None:
+    start = F.interpolate(torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), (32, 32), mode="bicubic")
+    start = start.clamp(0.05, 0.95)
+    made = maximize(toy_model(), channel("4", [0, 1]), size=32, steps=1, lr=1e-6, start=start)
+    assert (made.images / 255 - start).abs().max() < 0.01
+    one = maximize(toy_model(), channel("4", [0, 1]), size=32, steps=1, lr=1e-6, start=start[0])
+    assert (one.images / 255 - start[0]).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (torch.rand(3, 16, 16), r"shape \(3, 32, 32\)"),
+        (torch.rand(3, 3, 32, 32), "one for all or one for each of the 2 pictures"),
+        (torch.full((3, 32, 32), 2.0), r"images in \[0, 1\]"),
+        (torch.zeros(3, 32, 32, dtype=torch.uint8), r"images in \[0, 1\]"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(start: Tensor, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        maximize(toy_model(), channel("4", [0, 1]), size=32, steps=1, start=start)
+
+
+def test_importance_is_where_the_unit_looks() -> None:
+    class Corner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Identity()
+
+        def forward(self, images: Tensor) -> Tensor:
+            result: Tensor = self.out(images[:, :, :8, :8].mean((1, 2, 3))[:, None])
+            return result
+
+    model = Model.wrap(Corner(), size=16, mean=(0.0,), std=(1.0,))
+    made = maximize(model, channel("out", 0), size=16, steps=5, transform=STILL, importance=True)
+    assert made.importance is not None
+    assert made.importance.shape == (1, 16, 16)
+    assert made.importance.max() == 1
+    assert made.importance[0, :8, :8].min() > 0.5
+    assert max(made.importance[0, 8:, :].max(), made.importance[0, :, 8:].max()) < 1e-5
+    learned = maximize(model, channel("out", 0), size=16, steps=150, lr=0.1, transform=STILL, alpha=True)
+    assert learned.alpha is not None
+    assert learned.images.shape == (1, 3 if model.preprocess.channels == 3 else 1, 16, 16)
+    opaque = learned.alpha[0].float() / 255
+    assert opaque[:7, :7].mean() > opaque[9:, 9:].mean() + 0.3
+
+
+def test_without_being_asked_there_is_neither_opacity_nor_importance() -> None:
+    made = maximize(toy_model(), channel("4", 0), size=32, steps=1)
+    assert made.alpha is None
+    assert made.importance is None
+
+
+def test_a_composite_shows_the_colours_where_opaque_and_its_own_noise_elsewhere() -> None:
+    images = torch.full((2, 4, 16, 16), 0.25)
+    images[:, 3, :8], images[:, 3, 8:] = 1, 0
+    first, again = (over_noise(images, [generator_for(0, "a"), generator_for(0, "b")]) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(first[:, :, :8], torch.full((2, 3, 8, 16), 0.25))
+    assert first[:, :, 8:].std() > 0.1
+    assert not torch.equal(first[0], first[1])
+
+
+def test_settling_ends_without_transforms() -> None:
+    calls: list[int] = []
+
+    def count(images: Tensor, generators: Any) -> Tensor:
+        calls.append(1)
+        return images
+
+    maximize(toy_model(), channel("4", 0), size=32, steps=10, settle=0.3, transform=count)
+    assert len(calls) == 7
+
+
+def test_out_of_memory_halves_the_micro_batch_and_says_so() -> None:
+    class Small(nn.Module):
+        """A device with room for three pictures."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = toy_model().network
+
+        def forward(self, images: Tensor) -> Tensor:
+            if len(images) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            result: Tensor = self.inner(images)
+            return result
+
+    model = Model.wrap(Small(), size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    wish = channel("inner.4", list(range(5)))
+    with pytest.warns(RuntimeWarning, match="drawing 2 pictures at once instead of 4"):
+        made = maximize(model, wish, size=32, steps=3, chunk=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(made.images, maximize(model, wish, size=32, steps=3, chunk=2).images)
+    nothing = Model.wrap(_Full(), size=32)
+    with pytest.raises(UserError, match="no memory for 1 picture"):
+        maximize(nothing, channel("out", 0), size=32, steps=3, chunk=1)
+
+
+class _Full(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.requires_grad:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        result: Tensor = self.out(images)
+        return result
+
+
+def test_diverse_pictures_differ_more_than_pictures_drawn_apart() -> None:
+    model, group = toy_model(), 3
+    wish = channel("4", [2] * group)
+    apart = maximize(model, wish, size=32, steps=60, transform=STILL)
+    unlike = maximize(model, diverse(wish, "4", group, strength=3), size=32, steps=60, transform=STILL)
+    measure = diversity("4", group)
+    scores = [_measured(model, measure, made.images).mean() for made in (apart, unlike)]
+    assert scores[1] > scores[0] + 0.02
+    assert _measured(model, wish, unlike.images).min() > 0
+
+
+def _measured(model: Model, objective: Any, images: Tensor) -> Tensor:
+    from featviz.maximize import score
+    from featviz.trunk import Trunk
+
+    return score(Trunk(model, ["4"]), objective, images, range(len(images)))
+
+
+def test_a_group_is_the_same_whatever_other_groups_are_drawn() -> None:
+    model = toy_model()
+    wish = diverse(channel("4", [0, 0, 1, 1, 2, 2]), "4", 2)
+    everything = maximize(model, wish, size=32, steps=5, chunk=4)
+    second = maximize(model, wish, size=32, steps=5, chunk=4, pictures=[2, 3])
+    assert torch.equal(second.images, everything.images[2:4])
+    assert torch.equal(second.scores, everything.scores[2:4])
+    with pytest.raises(UserError, match="whole groups of 2"):
+        maximize(model, wish, size=32, steps=5, pictures=[1, 2])
+
+
+def test_bfloat16_scores_within_a_few_percent_of_float32() -> None:
+    model, wish = toy_model(), channel("4", list(range(6)))
+    full, half = (
+        maximize(model, wish, size=32, steps=40, transform=STILL, precision=precision).images
+        for precision in ("float32", "bfloat16")
+    )
+    scores = [_measured(model, wish, images) for images in (full, half)]
+    assert torch.allclose(scores[1], scores[0], rtol=0.05, atol=0.01)
+    assert not torch.equal(full, half)
