@@ -58,7 +58,7 @@ def build(
     if folder is not None and folder.finished:
         return load(folder.path)
     keep: Keep = folder.arrays if folder is not None else lambda name, compute: compute()
-    clock = _Clock()
+    clock = Clock()
 
     vectors, report = run.sample(keep, workers, progress)
     clock.lap("sample")
@@ -155,7 +155,7 @@ class _Run:
         scored = (replace(cell, score=float(score)) for cell, score in zip(cells, scores, strict=True))
         return tuple(scored), pictures
 
-    def manifest(self, cells: tuple[Cell, ...], xy: Floats, report: dict[str, Any], clock: _Clock) -> dict[str, Any]:
+    def manifest(self, cells: tuple[Cell, ...], xy: Floats, report: dict[str, Any], clock: Clock) -> dict[str, Any]:
         levels = self.settings.grid
         return {
             "command": "build",
@@ -171,7 +171,7 @@ class _Run:
         }
 
 
-class _Clock:
+class Clock:
     """Seconds per stage."""
 
     def __init__(self) -> None:

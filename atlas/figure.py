@@ -21,6 +21,8 @@ DPI = 100
 INK, PAPER = "#1b1b1f", "#ffffff"
 # No icon is drawn smaller than this share of its cell's side: below it nothing can be recognised.
 SMALLEST_SIDE = 0.35
+# Pictures on one contact sheet: no figure may be higher than 65,536 pixels, and nobody reads further.
+PER_SHEET = 400
 
 
 def icon_sides(cells: Sequence[Cell]) -> NDArray[np.float64]:
@@ -73,22 +75,24 @@ def atlas_figure(cells: Sequence[Cell], icons: Bytes, level: int, *, title: str,
 
 
 def superstimuli_figure(
-    pictures: Sequence[Image.Image], certificates: Sequence[Certificate], *, title: str, tile: int = 160
+    folder: Path, certificates: Sequence[Certificate], *, title: str, columns: int = 8, tile: int = 160
 ) -> Figure:
-    """A contact sheet: every picture over its unit and the figures of its certificate that fit in two lines."""
-    columns = min(len(pictures), 8 if len(pictures) > 12 else 6)
-    rows = -(-len(pictures) // columns)
+    """A contact sheet: every picture of the folder over its unit and what its certificate says in a line."""
+    columns = min(len(certificates), columns)
+    rows = -(-len(certificates) // columns)
     gap, caption, head, margin = 12, 46, 60, 24
     width = max(columns * (tile + gap) - gap + 2 * margin, 420)
     height = head + rows * (tile + caption + gap) + margin // 2
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
     FigureCanvasAgg(figure)
     figure.text(margin / width, 1 - 0.5 * head / height, title, fontsize=13, color=INK, va="center")
-    for number, (picture, entry) in enumerate(zip(pictures, certificates, strict=True)):
+    for number, entry in enumerate(certificates):
+        with Image.open(folder / entry.file) as picture:
+            pixels = np.asarray(picture.convert("RGBA"))
         left = margin + number % columns * (tile + gap)
         top = head + number // columns * (tile + caption + gap)
         axes = figure.add_axes((left / width, 1 - (top + tile) / height, tile / width, tile / height), frameon=False)
-        axes.imshow(np.asarray(picture.convert("RGBA")), interpolation="antialiased")
+        axes.imshow(pixels, interpolation="antialiased")
         axes.set_axis_off()
         for line, (text, size) in enumerate(((_name(entry), 8.5), (_figures(entry), 7.0))):
             place = 1 - (top + tile + 13 + 15 * line) / height
@@ -103,9 +107,13 @@ def _name(entry: Certificate) -> str:
 
 
 def _figures(entry: Certificate) -> str:
+    if entry.activation is None:
+        return "not finite"
     parts = [f"act. {entry.activation:.3g}"]
     if entry.gain is not None:
-        parts.append(f"gain {entry.gain:.1f}")
+        parts[0] = f"gain {entry.gain:.1f}"
+    if entry.robustness is not None:
+        parts.append(f"robust {entry.robustness:.0%}")
     if entry.rank is not None:
         parts.append(f"rank {entry.rank}")
     return "dead, " * bool(entry.dead) + ", ".join(parts)

@@ -6,29 +6,29 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
-from featviz.canvas import CANVASES
 from featviz.certificate import Certificate, from_json
-from featviz.errors import UserError, unknown
+from featviz.errors import UserError
 from featviz.mis import feature_extractor
 from featviz.models import Model, Preprocess
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
-from featviz.superstimuli import Drawing, render
+from featviz.superstimuli import Drawing, check, render
 from featviz.units import Unit, parse_units
 from search.decode import cut, open_upright
 from search.images import Images, open_images
 from search.reference import natural_spectrum, references
+from search.scan import Skipped
 
-from .build import versions
+from .build import Clock, versions
 from .explorer import render_page
-from .figure import save_figure, superstimuli_figure
+from .figure import PER_SHEET, save_figure, superstimuli_figure
 
 
 def render_units(
@@ -57,15 +57,17 @@ def render_units(
     if folder.finished:
         stored = json.loads((folder.path / "units.json").read_text(encoding="utf-8"))
         return [from_json(entry) for entry in stored]
+    clock = Clock()
     found, spectrum = None, None
     if run.images is not None:
         found = references(
             model, run.units, run.images, similarity=run.similarity, seed=run.drawing.seed, workers=workers,
-            progress=progress,
+            keep=folder.arrays, progress=progress,
         )  # fmt: skip
         spectrum = found.spectrum
-    elif run.drawing.canvas == "maco":
-        spectrum = natural_spectrum(model, open_images("photos"), workers=workers, progress=progress)
+    elif run.natural is not None:
+        spectrum = natural_spectrum(model, run.natural, workers=workers, progress=progress)
+    clock.lap("images")
     certificates = render(
         model,
         run.units,
@@ -77,7 +79,8 @@ def render_units(
         similarity=run.similarity,
         progress=progress,
     )
-    _finish(folder, run, certificates, 0 if found is None else found.skipped)
+    clock.lap("pictures")
+    _finish(folder, run, certificates, () if found is None else found.skipped, clock)
     return certificates
 
 
@@ -89,8 +92,10 @@ class _Run:
     units: list[Unit]
     drawing: Drawing
     images: Images | None
+    natural: Images | None
     similarity: Model | None
     start: Tensor | None
+    pairs: bool
 
     @classmethod
     def of(
@@ -102,8 +107,6 @@ class _Run:
         pairs: bool,
         similarity: str | Model | None,
     ) -> _Run:
-        if drawing.canvas not in CANVASES:
-            raise unknown("canvas", drawing.canvas, list(CANVASES))
         wanted = [unit for word in units for unit in ([word] if isinstance(word, Unit) else parse_units(word, model))]
         if pairs:
             wanted = [each for unit in wanted for each in (unit, replace(unit, sign=-unit.sign))]
@@ -111,18 +114,30 @@ class _Run:
             raise UserError("name at least one unit, such as blocks.5:12 or class:tabby.")
         if similarity is not None and images is None:
             raise UserError("the interpretability score is measured on photographs: give --images too.")
+        check(model, wanted, drawing)
         judge = feature_extractor(similarity, device=str(model.device)) if isinstance(similarity, str) else similarity
         start = _start(drawing.start, model.preprocess) if drawing.start else None
         against = None if images is None else open_images(images)
-        return cls(model, list(dict.fromkeys(wanted)), drawing, against, judge, start)
+        # Without images of the user's, the canvas maco takes its spectrum from the embedded photographs.
+        natural = against or (open_images("photos") if drawing.canvas == "maco" else None)
+        return cls(model, list(dict.fromkeys(wanted)), drawing, against, natural, judge, start, pairs)
+
+    @property
+    def columns(self) -> int:
+        """Pictures side by side: a unit's facets and its opposite's share a row where they fit."""
+        together = self.drawing.diversity * (2 if self.pairs else 1)
+        return together if 4 <= together <= 10 else max(1, 8 // together) * together
 
     @property
     def identity(self) -> dict[str, Any]:
         return {
             "command": "render",
             "units": [str(unit) for unit in self.units],
-            "directions": {unit.vectors: _digest(unit.vectors) for unit in self.units if unit.vectors},
+            "directions": {
+                file: _digest(file) for file in sorted({unit.vectors for unit in self.units if unit.vectors})
+            },
             "settings": {**asdict(self.drawing), "start": _digest(self.drawing.start) if self.drawing.start else ""},
+            "device": self.model.device.type,
             "weights": self.model.fingerprint,
             "images": None if self.images is None else self.images.fingerprint,
             "similarity": None if self.similarity is None else self.similarity.fingerprint,
@@ -145,7 +160,9 @@ def _digest(file: str) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
-def _finish(folder: OutputFolder, run: _Run, certificates: Sequence[Certificate], skipped: int) -> None:
+def _finish(
+    folder: OutputFolder, run: _Run, certificates: Sequence[Certificate], skipped: Sequence[Skipped], clock: Clock
+) -> None:
     gains = [entry.gain for entry in certificates if entry.gain is not None]
     source = None if run.images is None else Path(run.images.source).name
     settings = {**asdict(run.drawing), "start": Path(run.drawing.start).name}
@@ -156,9 +173,11 @@ def _finish(folder: OutputFolder, run: _Run, certificates: Sequence[Certificate]
         facts["median gain over the data set's maximum"] = f"{np.median(gains):.2f}"
         facts["dead"] = sum(bool(entry.dead) for entry in certificates)
     title = f"Superstimuli of {run.model.name}"
-    pictures = [Image.open(folder.path / entry.file) for entry in certificates]
-    figure = superstimuli_figure(pictures, certificates, title=title)
-    folder.write("superstimuli.png", lambda path: save_figure(figure, path))
+    for number, start in enumerate(range(0, len(certificates), PER_SHEET), 1):
+        part = certificates[start : start + PER_SHEET]
+        figure = superstimuli_figure(folder.path, part, title=title, columns=run.columns)
+        name = "superstimuli.png" if number == 1 else f"superstimuli-{number}.png"
+        folder.write(name, partial(save_figure, figure))
     page = render_page(title=title, certificates=certificates, folder=folder.path, facts=facts)
     folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
     folder.finish(
@@ -167,12 +186,11 @@ def _finish(folder: OutputFolder, run: _Run, certificates: Sequence[Certificate]
             "model": run.model.name,
             "settings": settings,
             "versions": versions(),
-            "images": source,
-            "skipped": skipped,
+            "images": None if source is None else {"source": source, "skipped": [asdict(entry) for entry in skipped]},
             "similarity": None if run.similarity is None else run.similarity.name,
             "units": len(run.units),
             "pictures": len(certificates),
             "median_gain": float(np.median(gains)) if gains else None,
-            "identity": run.identity,
+            "seconds": clock.laps,
         }
     )

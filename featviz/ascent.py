@@ -14,7 +14,6 @@ from .objectives import Activations, Objective
 from .rectifiers import LeakyGradients
 from .transforms import Transform
 from .trunk import Trunk
-from .watch import Moment
 
 # A picture that stops early has not beaten its best score by this share of it.
 _PROGRESS = 1e-3
@@ -47,7 +46,6 @@ class Ascent:
     settle: float = 0.0
     clip: float | None = None
     patience: int | None = None
-    watch: Callable[[Moment], None] | None = None
 
     def draw(
         self, numbers: list[int], generators: list[torch.Generator], report: Callable[[int, Tensor, Canvas], None]
@@ -74,12 +72,14 @@ class Ascent:
             scores, gradients, shut = self._gradients(images, views, index)
             optimizer.zero_grad()
             _backward((images, views), gradients)
+            drop_broken(canvas.parameters)
             if self.clip is not None:
                 clip_each(canvas.parameters, self.clip)
+            drawing = ~rest.resting
             rest.step(optimizer, canvas.parameters, scores)
-            rescued += shut
+            rescued += shut & drawing
             if self.importance and images.grad is not None:
-                weight += images.grad.abs().mean(1)
+                weight += images.grad.abs().mean(1).nan_to_num(0, 0, 0) * drawing[:, None, None]
             report(step + 1, scores, canvas)
             if rest.all:
                 break
@@ -133,14 +133,19 @@ class _Rest:
         self.idle = torch.zeros(count, dtype=torch.long, device=device)
 
     @property
+    def resting(self) -> Tensor:
+        """(n,) which have stopped."""
+        return torch.zeros_like(self.idle, dtype=torch.bool) if self.patience is None else self.idle >= self.patience
+
+    @property
     def all(self) -> bool:
-        return self.patience is not None and bool((self.idle >= self.patience).all())
+        return self.patience is not None and bool(self.resting.all())
 
     def step(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor], scores: Tensor) -> None:
         if self.patience is None:
             optimizer.step()
             return
-        resting = self.idle >= self.patience
+        resting = self.resting
         before = [parameter.detach().clone() for parameter in parameters]
         optimizer.step()
         with torch.no_grad():
@@ -159,9 +164,21 @@ def one_cycle(progress: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (progress - warm_up) / (1 - warm_up))
 
 
+def drop_broken(parameters: Sequence[Tensor]) -> None:
+    """Set a picture's gradient to 0 where it is not finite: one such step would spoil Adam's memory for good."""
+    for parameter in parameters:
+        if parameter.grad is None or parameter.grad.dim() == 0:
+            continue
+        sound = parameter.grad.flatten(1).sum(1).isfinite() if parameter.grad.dim() > 1 else parameter.grad.isfinite()
+        if not bool(sound.all()):
+            parameter.grad[~sound] = 0
+
+
 def clip_each(parameters: Sequence[Tensor], limit: float) -> None:
     """Scale each picture's gradient, over all parameters, down to a norm of `limit` where it is larger."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return
     norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
     factors = (limit / norms.clamp(min=1e-20)).clamp(max=1)
     for gradient in gradients:

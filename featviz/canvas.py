@@ -226,7 +226,10 @@ def with_alpha(maker: CanvasMaker) -> CanvasMaker:
 
     def make(generators: Generators, channels: int, size: tuple[int, int], device: torch.device) -> WithAlpha:
         opacity = Fourier(generators, 1, size, device, decay=DECAY)
-        return WithAlpha(maker(generators, channels, size, device), opacity)
+        colors = maker(generators, channels, size, device)
+        # One optimiser moves both at the colours' rate; the opacity is to move at its own.
+        opacity.scale = opacity.scale * (opacity.lr / colors.lr)
+        return WithAlpha(colors, opacity)
 
     return make
 

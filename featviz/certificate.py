@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,15 +29,16 @@ ROBUSTNESS_VIEWS = 8
 class Certificate:
     """Evidence for one picture, measured on the saved 8-bit file in one clean pass of the unaltered network.
 
-    `activation`: the unit's own activation (of a negative unit: its opposite); `robustness`: its mean over shifted,
-    scaled and turned views, as a share of the activation; `rank`: the unit's place among the layer's channels on its
-    picture, 1 the highest; `selectivity`: how many standard deviations it lies above the mean channel (both None for
-    directions); with a data set, channels are first standardised by their mean and deviation over it. `saturated`:
-    share of the values below 2 or above 253; `slope`: exponent of the picture's spectrum.
+    `activation`: the unit's own activation (of a negative unit: its opposite), None where it is not finite;
+    `robustness`: its mean over shifted, scaled and turned views, as a share of the activation; `rank`: the unit's place
+    among the layer's channels on its picture, 1 the highest; `selectivity`: how many standard deviations it lies above
+    the mean channel (both None for directions); with a data set, channels are first standardised by their mean and
+    deviation over it. `saturated`: share of the values below 2 or above 253; `slope`: exponent of the picture's
+    spectrum. A picture with an opacity is measured over the grey in the middle.
 
     Against a data set, else None: `dataset_max`; `gain`: activation / dataset_max, where that is above 0; `z`:
     (activation - median) / (dataset_max - median), which a signed unit needs; `percentile`: share of images below it,
-    in percent; `dead`: it stays below the data set's median; `slope_error`: distance of the slope from the images'
+    in percent; `dead`: it does not exceed the data set's median; `slope_error`: distance of the slope from the images'
     mean; `path_similarity`: layer -> how like the path of the images that excite the unit the picture's own path
     through the network is; `mis`, `mis_accuracy`: mechanistic interpretability score, where
     the unit's opposite is drawn too. None of them alone is quality.
@@ -48,7 +50,7 @@ class Certificate:
     unit: str
     label: str
     file: str
-    activation: float
+    activation: float | None
     robustness: float | None
     rank: int | None
     selectivity: float | None
@@ -115,20 +117,22 @@ def certify(
         generators = [generator_for(seed, f"robustness {number}") for number in range(ROBUSTNESS_VIEWS)]
         views = DEFAULT_TRANSFORM(image.expand(ROBUSTNESS_VIEWS, -1, -1, -1), generators)
         robust = float(values(unit, trunk(views)[unit.layer]).mean())
-    rank, selectivity = _place(unit, look(maps[unit.layer], unit.position)[0].float().cpu(), reference)
+    known = math.isfinite(activation)
+    every = look(maps[unit.layer], unit.position)[0].float().cpu()
+    rank, selectivity = _place(unit, every, reference) if known else (None, None)
     slope = float(slopes(image.cpu()))
     path = None if reference is None else reference.path
     return Certificate(
         unit=str(unit),
         label=label,
         file=file,
-        activation=activation,
-        robustness=robust / activation if activation > 0 else None,
+        activation=activation if known else None,
+        robustness=robust / activation if activation > 0 and math.isfinite(robust) else None,
         rank=rank,
         selectivity=selectivity,
         saturated=float(((picture < 2) | (picture > 253)).float().mean()),
         slope=slope,
-        **_against(activation, reference),
+        **(_against(activation, reference) if known else {"dead": True}),
         slope_error=None if reference is None or reference.slope is None else abs(slope - reference.slope),
         path_similarity=None if path is None else path_similarity(_means(maps, path), path),
         facet=facet,
@@ -139,10 +143,7 @@ def certify(
 
 def values(unit: Unit, maps: Tensor) -> Tensor:
     """The unit's activation (n,) in maps (n, c, h, w)."""
-    h = look(maps, unit.position)
-    if not unit.vectors:  # a product with a one-hot vector would pass on what is not finite in other channels
-        return h[:, unit.channel] * unit.sign
-    return h @ unit.direction(h.shape[1]).to(h)
+    return unit.activation(look(maps, unit.position))
 
 
 def certificate_trunk(model: Model, layer: str, path: list[str] | None = None) -> Trunk:
@@ -162,7 +163,7 @@ def _place(unit: Unit, every: Tensor, reference: Reference | None) -> tuple[int 
     spread = float(every.std(correction=0))
     own = float(every[unit.channel])
     z = (own - float(every.mean())) / spread if spread > 0 else None
-    return int((every > own).sum()) + 1, z
+    return int((every > own).sum()) + 1, z if z is not None and math.isfinite(z) else None
 
 
 def _against(activation: float, reference: Reference | None) -> dict[str, Any]:
@@ -174,7 +175,8 @@ def _against(activation: float, reference: Reference | None) -> dict[str, Any]:
         "gain": activation / highest if highest > 0 else None,
         "z": (activation - median) / (highest - median) if highest > median else None,
         "percentile": float((reference.values < activation).mean() * 100),
-        "dead": bool(activation < median),
+        # Not above the median: of a unit behind a rectifier that never opens, both are 0.
+        "dead": not activation > median,
     }
 
 

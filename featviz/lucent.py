@@ -7,6 +7,7 @@ imported: whatever has the shape of its parts will do.
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -89,9 +90,12 @@ class _BorrowedCanvas:
 
 def is_param_f(canvas: Any) -> bool:
     """Whether a canvas is lucent's: a function that takes nothing."""
-    code = getattr(canvas, "__code__", None)
-    defaults = getattr(canvas, "__defaults__", None) or ()
-    return code is not None and code.co_argcount == len(defaults)
+    try:
+        parameters = inspect.signature(canvas).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    fixed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return all(entry.default is not entry.empty or entry.kind in fixed for entry in parameters)
 
 
 def as_maker(canvas: CanvasMaker | Any) -> CanvasMaker:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +22,9 @@ from .models import Model
 from .objectives import Activations, Objective
 from .progress import Progress, silent
 from .transforms import Affine, Transform
-from .trunk import Precision, Trunk
+from .trunk import Precision, Trunk, out_of_memory
+from .units import objective as unit_objective
+from .units import parse_units
 from .watch import Moment
 
 # Pixels per micro-batch, from benchmarks/batches.py: more leave the processor's cache and cost more each, fewer are
@@ -76,7 +80,8 @@ def maximize(
 ) -> Pictures:
     """Draw the pictures of an objective by gradient ascent.
 
-    objective, canvas, transform: ours, or lucent's as they are (see `lucent.py`). count: how many pictures, where the
+    objective: ours, a unit's address such as `blocks.5:12`, or lucent's; canvas, transform: ours, or lucent's as they
+    are (see `lucent.py`). count: how many pictures, where the
     objective does not say. keys: a name per picture of the objective; a picture's random draws depend on (seed, key,
     attempt) alone (default: its number). pictures: which of them to draw (default: all). size: pixels, one side or
     (height, width). lr: peak of the one-cycle schedule of Adam (default: the canvas's own). start: images in [0, 1] to
@@ -94,11 +99,12 @@ def maximize(
     Raises `UserError` for settings out of range and for an objective that returns a wrong shape.
     """
     maker = as_maker(canvas_maker(canvas))
-    height_width = (size, size) if isinstance(size, int) else size
+    height_width = (size[0], size[1]) if isinstance(size, tuple) else (operator.index(size),) * 2
     if isinstance(maker, Borrowed):
         height_width, chunk = maker.size, maker.batch
+        _check_borrowed(clip, patience, alpha)
     objective = _ours(objective, model, maker.batch if isinstance(maker, Borrowed) else 1)
-    _check(height_width, steps, lr, attempts, clip, patience)
+    _check(height_width, steps, lr, attempts, settle, clip, patience)
     wanted = _Wanted.of(objective, count, keys, pictures)
     trunk = trunk or Trunk(model, objective.layers, precision=precision, compiled=compiled)
     ascent = Ascent(
@@ -115,18 +121,17 @@ def maximize(
         settle=settle,
         clip=clip,
         patience=patience,
-        watch=watch,
     )
-    chunk = whole_groups(chunk or chunk_for(height_width, trunk.device), objective.group)
+    chunk = whole_groups(chunk or chunk_for(trunk.input_size(height_width), trunk.device), objective.group)
 
     kept: list[Pictures] = []
     position = 0
     while position < len(wanted.numbers):
         numbers = wanted.numbers[position : position + chunk]
         try:
-            kept.append(_best_of(ascent, numbers, wanted, attempts, seed, chunk, position, progress))
+            kept.append(_best_of(ascent, numbers, wanted, attempts, seed, chunk, position, watch, progress))
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error) or isinstance(maker, Borrowed):
                 raise
             chunk = _halved(chunk, objective.group, error)
             continue
@@ -135,13 +140,18 @@ def maximize(
 
 
 def _ours(objective: Objective | Any, model: Model, batch: int) -> Objective:
-    """The objective itself, or what lucent's says."""
+    """The objective itself, that of the unit a word names, or what lucent's says."""
     if isinstance(objective, Objective):
         return objective
+    if isinstance(objective, str):
+        units = parse_units(objective, model)
+        return unit_objective(units, Trunk(model, [units[0].layer]))
     if is_lucent_objective(objective):
         return from_lucent_objective(objective, model, batch=batch)
-    raise UserError(f"an objective is an Objective of ours or of lucent's; got {type(objective).__name__}. "
-                    "objectives.on(layer, function) makes one of any function.")  # fmt: skip
+    raise UserError(
+        f"an objective is one of ours, one of lucent's or a unit's address; got {type(objective).__name__}. "
+        "objectives.on(layer, function) makes one of any function of a layer's maps."
+    )
 
 
 def chunk_for(size: tuple[int, int], device: torch.device) -> int:
@@ -210,6 +220,7 @@ def _best_of(
     seed: int,
     chunk: int,
     position: int,
+    watch: Callable[[Moment], None] | None,
     progress: Progress,
 ) -> Pictures:
     """Each of the pictures `numbers` by its best attempt; a micro-batch that is not full repeats its last group."""
@@ -217,35 +228,23 @@ def _best_of(
     each, steps = len(numbers), ascent.steps
     tries = []
 
-    def seen(canvas: Canvas) -> Tensor:
-        return to_bytes(canvas)[:each, : ascent.trunk.preprocess.channels]
-
     for attempt in range(attempts):
         before = position * attempts + attempt * each
 
         def report(step: int, scores: Tensor, canvas: Canvas, before: int = before, attempt: int = attempt) -> None:
             progress("drawing", before * steps + each * step, len(wanted.numbers) * attempts * steps)
-            if ascent.watch is not None:
-                channels = ascent.trunk.preprocess.channels
-                ascent.watch(
-                    Moment(
-                        step, attempt, tuple(numbers), scores[:each].cpu(), lambda: to_bytes(canvas)[:each, :channels]
-                    )
-                )
+            if watch is not None:
+                now = partial(_shown, canvas, each, ascent.trunk.preprocess.channels)
+                watch(Moment(step, attempt, tuple(numbers), scores[:each].cpu(), now))
 
         generators = [generator_for(seed, wanted.names[number], attempt) for number in padded]
         drawn = ascent.draw(padded, generators, report)
-        images = drawn.images[:each]
-        tries.append(
-            Pictures(
-                images,
-                score(ascent.trunk, ascent.objective, images, numbers),
-                torch.full((each,), attempt),
-                drawn.rescued[:each],
-                None if drawn.alpha is None else drawn.alpha[:each],
-                None if drawn.importance is None else drawn.importance[:each],
-            )
+        images = drawn.images if drawn.alpha is None else over_grey(drawn.images, drawn.alpha)
+        scores = score(ascent.trunk, ascent.objective, images, padded)
+        whole = Pictures(
+            drawn.images, scores, torch.full((len(padded),), attempt), drawn.rescued, drawn.alpha, drawn.importance
         )
+        tries.append(_map(whole, lambda value: value[:each]))
     return _best(tries, ascent.objective.group)
 
 
@@ -256,6 +255,24 @@ def _best(tries: list[Pictures], group: int) -> Pictures:
     chosen = together.argmax(0).repeat_interleave(group)
     each = torch.arange(len(chosen))
     return Pictures(**{name: _stacked(tries, name, (chosen, each)) for name in vars(tries[0])})
+
+
+def _map(pictures: Pictures, function: Callable[[Tensor], Tensor]) -> Pictures:
+    """The same function of every field that is there."""
+    fields: dict[str, Any] = {
+        name: None if value is None else function(value) for name, value in vars(pictures).items()
+    }
+    return Pictures(**fields)
+
+
+def _shown(canvas: Canvas, count: int, channels: int) -> Tensor:
+    return to_bytes(canvas)[:count, :channels]
+
+
+def over_grey(images: Tensor, alpha: Tensor) -> Tensor:
+    """8-bit images (n, channels, h, w) over the grey in the middle, by their opacity (n, h, w): what a reader sees."""
+    share = alpha[:, None].float() / 255
+    return (images.float() * share + 128 * (1 - share)).round().to(torch.uint8)
 
 
 def _joined(parts: list[Pictures]) -> Pictures:
@@ -291,10 +308,6 @@ def _started(start: Tensor | None, total: int, shape: tuple[int, int, int]) -> T
     return start.expand(total, -1, -1, -1)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
-
-
 def _halved(chunk: int, group: int, error: RuntimeError) -> int:
     if chunk <= group:
         raise UserError(f"the device has no memory for {chunk} picture(s) at once: take a smaller size.") from error
@@ -305,8 +318,21 @@ def _halved(chunk: int, group: int, error: RuntimeError) -> int:
     return smaller
 
 
+def _check_borrowed(clip: float | None, patience: int | None, alpha: bool) -> None:
+    if clip is not None or patience is not None or alpha:
+        raise UserError(
+            "clip, patience and alpha work picture by picture, which the parameters of lucent's canvas do not tell."
+        )
+
+
 def _check(
-    size: tuple[int, int], steps: int, lr: float | None, attempts: int, clip: float | None, patience: int | None
+    size: tuple[int, int],
+    steps: int,
+    lr: float | None,
+    attempts: int,
+    settle: float,
+    clip: float | None,
+    patience: int | None,
 ) -> None:
     if min(size) < 8:
         raise UserError(f"a picture takes at least 8 x 8 pixels; got {size[0]} x {size[1]}.")
@@ -314,5 +340,7 @@ def _check(
         raise UserError(f"steps and attempts start at 1; got {steps} and {attempts}.")
     if lr is not None and not 0 < lr < 10:
         raise UserError(f"the learning rate lies between 0 and 10; got {lr}.")
+    if not 0 <= settle <= 1:
+        raise UserError(f"settle is a share of the steps, from 0 to 1; got {settle}.")
     if (clip is not None and not clip > 0) or (patience is not None and patience < 1):
         raise UserError(f"clip is above 0 and patience at least 1; got {clip} and {patience}.")

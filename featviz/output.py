@@ -43,7 +43,8 @@ class OutputFolder:
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {str(path)!r} is a file; give a folder.")
         found = folder._found()
-        others = path.is_dir() and found is None and any(path.iterdir())
+        # A draft alone: killed before it could say whose it is.
+        others = path.is_dir() and found is None and any(entry.name != "draft" for entry in path.iterdir())
         if others:
             raise UserError(f"--out {str(path)!r} holds other files; give a new or empty folder.")
         if found is not None and found != identity:
@@ -100,6 +101,11 @@ class OutputFolder:
         """Write UTF-8 JSON; NaN and infinity are not JSON and raise `ValueError`."""
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         return self.write(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of a finished folder."""
+        found: dict[str, Any] = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+        return found
 
     def finish(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, last of all, and drop the draft."""

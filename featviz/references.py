@@ -62,6 +62,8 @@ def _activations(model: Model, layer: str, images: Tensor) -> Tensor:
             f"images to compare with have shape (pictures, {model.preprocess.channels}, height, width); "
             f"got {tuple(images.shape)}."
         )
+    if not images.is_floating_point():
+        raise UserError(f"images to compare with lie in [0, 1]; got {images.dtype}: divide by 255.")
     trunk = Trunk(model, [layer], fold=False)
     with torch.no_grad():
         return torch.cat([trunk(image[None].to(trunk.device))[layer].flatten(1) for image in images])

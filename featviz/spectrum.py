@@ -44,7 +44,10 @@ class Spectrum:
         height, width = size
         if self.amplitude.shape[1:] == (height, width // 2 + 1):
             return self.amplitude
-        ordered = torch.fft.fftshift(self.amplitude, dim=1)
+        filled = self.amplitude.clone()
+        # Below the lowest frequency measured, 1 / f goes on: half-way to zero it is twice as strong.
+        filled[:, 0, 0] = 3 * (filled[:, 1, 0] + filled[:, -1, 0] + filled[:, 0, 1]) / 3
+        ordered = torch.fft.fftshift(filled, dim=1)
         rows = torch.fft.fftshift(torch.fft.fftfreq(height))
         columns = torch.fft.rfftfreq(width)
         own_rows = torch.fft.fftshift(torch.fft.fftfreq(self.amplitude.shape[1]))

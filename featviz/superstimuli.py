@@ -14,15 +14,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from .canvas import DECAY, CanvasMaker, Fourier, canvas_maker
+from .canvas import CANVASES, DECAY, CanvasMaker, Fourier, canvas_maker
 from .certificate import Certificate, Reference, certificate_trunk, certify
 from .errors import UserError, unknown
 from .layers import OUTPUT
-from .maximize import DEFAULT_TRANSFORM, Pictures, chunk_for, maximize, whole_groups
+from .maximize import DEFAULT_TRANSFORM, Pictures, chunk_for, maximize, over_grey, whole_groups
 from .mis import features, mechanistic_interpretability
 from .models import Model
 from .objectives import Objective, diverse
 from .output import Arrays, OutputFolder
+from .path_similarity import path_layers
 from .progress import Progress, silent
 from .spectrum import Spectrum
 from .transforms import Affine
@@ -62,6 +63,14 @@ class Drawing:
     def __post_init__(self) -> None:
         if self.size and self.size < 16:
             raise UserError(f"--size starts at 16, or is 0 for the default; got {self.size}.")
+        if self.steps < 1 or self.attempts < 1:
+            raise UserError(f"--steps and --attempts start at 1; got {self.steps} and {self.attempts}.")
+        if not 0 <= self.lr < 10:
+            raise UserError(f"--lr lies between 0 (the canvas's own) and 10; got {self.lr}.")
+        if self.canvas not in CANVASES:
+            raise unknown("canvas", self.canvas, list(CANVASES))
+        if self.canvas == "cppn" and self.start:
+            raise UserError("the canvas cppn cannot begin at an image; fourier, pixel and maco can.")
         if not 1 <= self.diversity <= 16:
             raise UserError(f"--diversity lies between 1 and 16; got {self.diversity}.")
         if self.transparency not in get_args(Transparency):
@@ -91,6 +100,22 @@ class Drawing:
         if self.canvas == "fourier":
             return partial(Fourier, decay=CLASS_DECAY if unit.is_class else DECAY)
         return canvas_maker(self.canvas, spectrum)
+
+
+def check(model: Model, units: Sequence[Unit], drawing: Drawing) -> None:
+    """Raise `UserError` for units that cannot be drawn so, before anything is drawn or read."""
+    for group in _groups(units, drawing, model):
+        unit, size = group[0], drawing.pixels(group[0], model)
+        if drawing.diversity > 1:
+            _layer_with_texture(model, unit.layer)
+        if isinstance(unit.position, tuple):
+            trunk = Trunk(model, [unit.layer], fold=False)
+            own, drawn = (trunk.map_size(unit.layer, each)[1:] for each in (model.preprocess.size, size))
+            if own != drawn:
+                raise UserError(
+                    f"{unit} is a place in a map of {own[0]} x {own[1]}; that of a picture of {size[0]} x {size[1]} "
+                    f"pixels is {drawn[0]} x {drawn[1]}: draw it at {model.preprocess.size[0]} pixels."
+                )
 
 
 def render(
@@ -143,7 +168,7 @@ def _draw_group(
     size = drawing.pixels(group[0], model)
     kept = {unit for unit in group if _draft(folder, unit).is_file()}
     missing = [number for number, unit in enumerate(group) if unit not in kept]
-    chunk = whole_groups(chunk_for(size, trunk.device), facets)
+    chunk = whole_groups(chunk_for(trunk.input_size(size), trunk.device), facets)
     block = chunk // facets
     for first in range(0, len(missing), block):
         numbers = missing[first : first + block]
@@ -198,16 +223,14 @@ def _objective(model: Model, group: list[Unit], drawing: Drawing) -> tuple[Objec
 
 
 def _layer_with_texture(model: Model, layer: str) -> str:
-    """The layer itself where its map has several places, else the model's default layer."""
+    """The layer itself where its map has several places, else the model's default layer or the last one with a map."""
     _, rows, columns = Trunk(model, [layer], fold=False).map_size(layer)
     if rows * columns > 1:
         return layer
-    if model.default_layer is None:
-        raise UserError(
-            f"--diversity compares textures, and {layer} of {model.name} has none; "
-            "the network names no default layer: Model.wrap(..., default_layer=...)."
-        )
-    return model.default_layer
+    before = path_layers(model, layer)[:-1]
+    if model.default_layer is None and not before:
+        raise UserError(f"--diversity compares textures, and no layer of {model.name} before {layer} has one.")
+    return model.default_layer or before[-1]
 
 
 def _label(unit: Unit, model: Model) -> str:
@@ -235,7 +258,7 @@ def as_png(picture: Tensor, alpha: Tensor | None = None) -> Image.Image:
     One channel is grey, three are RGB, either with opacity; other numbers of channels lie side by side in grey.
     """
     channels = len(picture)
-    if channels not in (1, 3):
+    if channels not in (1, 3):  # the opacity is left out
         return Image.fromarray(torch.cat(list(picture), 1).contiguous().numpy())
     if alpha is not None:
         picture = torch.cat([picture, alpha[None]])
@@ -276,13 +299,13 @@ def _certify(
     progress: Progress,
 ) -> list[Certificate]:
     """Save every picture and measure what was saved."""
-    trunks: dict[Any, Trunk] = {}
+    trunk, read = None, None  # one at a time: each is a copy of the network
     certificates = []
     for done, unit in enumerate(units, 1):
         reference = references.get(unit)
         path = list(reference.path.same) if reference is not None and reference.path is not None else []
-        key = (unit.layer, *path)
-        trunk = trunks[key] if key in trunks else trunks.setdefault(key, certificate_trunk(model, unit.layer, path))
+        if trunk is None or read != (unit.layer, path):
+            trunk, read = certificate_trunk(model, unit.layer, path), (unit.layer, path)
         arrays = drawn[unit]
         for number, picture in enumerate(torch.from_numpy(arrays["pictures"])):
             alpha = torch.from_numpy(arrays["alpha"][number]) if "alpha" in arrays else None
@@ -291,7 +314,7 @@ def _certify(
             certificates.append(
                 certify(
                     unit,
-                    picture,
+                    picture if alpha is None else over_grey(picture[None], alpha[None])[0],
                     trunk,
                     file=file,
                     label=_label(unit, model),

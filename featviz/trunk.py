@@ -87,7 +87,9 @@ class Trunk:
                 with torch.inference_mode():
                     outputs_at(self.network, self._probe(*size).to(self.device), self.layers)
                 self._sizes[size] = size
-            except (RuntimeError, AssertionError, ValueError):
+            except (RuntimeError, AssertionError, ValueError) as error:
+                if out_of_memory(error):
+                    raise
                 self._sizes[size] = self.preprocess.size
         return self._sizes[size]
 
@@ -100,6 +102,12 @@ class Trunk:
     def _probe(self, height: int, width: int) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         return torch.randn(1, self.preprocess.channels, height, width, generator=generator)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the device has no more memory, in the words of CPU, CUDA or MPS."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "allocate memory" in text
 
 
 def _full(maps: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +50,12 @@ class Unit:
         """Whether it is a number that the whole network returns: a class's logit."""
         return self.layer == OUTPUT
 
+    def activation(self, seen: Tensor) -> Tensor:
+        """The unit's own activation (n,) of (n, channels), its layer seen where the unit is."""
+        if not self.vectors:  # a product with a one-hot vector would pass on what is not finite in other channels
+            return seen[:, self.channel] * self.sign
+        return seen @ self.direction(seen.shape[1]).to(seen)
+
     def direction(self, channels: int) -> Tensor:
         """(channels,) the vector whose product with the layer's activation is the unit's own activation.
 
@@ -56,10 +63,8 @@ class Unit:
         """
         if not self.vectors:
             return torch.nn.functional.one_hot(torch.tensor(self.channel), channels).float() * self.sign
-        vectors = _load_vectors(self.vectors)
-        if vectors.shape[1] != channels:
-            raise UserError(f"{self.vectors} holds vectors of {vectors.shape[1]} numbers; {self.layer} has {channels}.")
-        return torch.from_numpy(vectors[self.channel]).float() * self.sign
+        _count_vectors(self.vectors, self.layer, channels)
+        return torch.from_numpy(_load_vectors(self.vectors)[self.channel]).float() * self.sign
 
 
 def parse_units(text: str, model: Model) -> list[Unit]:
@@ -82,7 +87,7 @@ def parse_units(text: str, model: Model) -> list[Unit]:
     for layer in layers:
         channels, rows, columns = trunk.map_size(layer)
         file, _, numbers = match["channels"].rpartition("#")
-        count = len(_load_vectors(file)) if file else channels
+        count = _count_vectors(file, layer, channels) if file else channels
         position = _position(match["position"], text, rows, columns)
         for channel in _channels(numbers, text, file or layer, count):
             units.append(Unit(layer, channel, position, sign, file))
@@ -111,6 +116,15 @@ def _class_unit(text: str, name: str, sign: Literal[1, -1], model: Model) -> Uni
 
 
 def _load_vectors(file: str) -> np.ndarray:
+    """The file's vectors, read again only after it has changed."""
+    try:
+        return _read_vectors(file, Path(file).stat().st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"{file!r} is no .npy file of directions: {error}.") from error
+
+
+@lru_cache(maxsize=4)
+def _read_vectors(file: str, changed: int) -> np.ndarray:
     try:
         vectors: np.ndarray = np.load(Path(file), allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -118,6 +132,14 @@ def _load_vectors(file: str) -> np.ndarray:
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise UserError(f"{file!r} must hold finite vectors (n, channels); it has shape {vectors.shape}.")
     return vectors
+
+
+def _count_vectors(file: str, layer: str, channels: int) -> int:
+    """How many vectors the file holds, once they are known to fit the layer."""
+    vectors = _load_vectors(file)
+    if vectors.shape[1] != channels:
+        raise UserError(f"{file} holds vectors of {vectors.shape[1]} numbers; {layer} has {channels}.")
+    return len(vectors)
 
 
 def _channels(text: str, whole: str, layer: str, count: int) -> list[int]:

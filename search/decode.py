@@ -77,7 +77,9 @@ def cut(image: Image.Image, box: Box, how: Preprocess) -> Tensor:
     # reducing_gap speeds up large reductions; from 3 on Pillow's result is indistinguishable from the full filter.
     part = image.resize((how.size[1], how.size[0]), resample, box=box, reducing_gap=3.0)
     pixels = np.array(part if how.channels == 3 else part.convert("L"))
-    return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None]).permute(2, 0, 1)
+    if pixels.ndim == 3:
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+    return torch.from_numpy(pixels).repeat(how.channels, 1, 1)
 
 
 def _largest(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float]:

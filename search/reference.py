@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz.certificate import Reference
+from featviz.errors import UserError
 from featviz.layers import OUTPUT
 from featviz.maximize import generator_for
 from featviz.mis import Queries
@@ -21,7 +22,8 @@ from featviz.spectrum import Spectrum
 from featviz.units import Unit
 
 from .images import Images
-from .scan import Consumer, scan
+from .keep import Keep, keep_nothing, kept_scan
+from .scan import Consumer, Scanned, Skipped, scan
 from .statistics import ChannelMoments, PooledMaps, Spectra, UnitValues
 
 # Photographs compared on their way through the network: those that excite the unit the most, and others.
@@ -32,11 +34,11 @@ TASKS = 20
 
 @dataclass(frozen=True)
 class DataSetReference:
-    """Each unit's `Reference`; `spectrum`: the images' mean spectrum; `skipped`: how many could not be decoded."""
+    """Each unit's `Reference`; `spectrum`: the images' mean spectrum; `skipped`: what could not be decoded."""
 
     units: Mapping[Unit, Reference]
     spectrum: Spectrum
-    skipped: int
+    skipped: tuple[Skipped, ...]
 
 
 def references(
@@ -47,18 +49,26 @@ def references(
     similarity: Model | None = None,
     seed: int = 0,
     workers: int | None = None,
+    keep: Keep = keep_nothing,
     progress: Progress = silent,
 ) -> DataSetReference:
-    """What the images say about each unit, from one pass, and a second one over those that excite units the most.
+    """What the images say about each unit: one pass, then one per layer over the few that excite its units the most.
 
     similarity: a network whose output is its features, for the interpretability score (see `featviz.mis`).
     """
     units = list(dict.fromkeys(units))
     found, spectra = UnitValues(units), Spectra()
     moments = {key: ChannelMoments(*key) for key in dict.fromkeys((unit.layer, unit.position) for unit in units)}
-    consumers: list[Consumer] = [found, spectra, *moments.values()]
+    consumers: dict[str, Consumer] = {"values": found, "spectra": spectra}
+    consumers |= {f"moments {number}": each for number, each in enumerate(moments.values())}
     layers = list(dict.fromkeys(unit.layer for unit in units))
-    scanned = scan(model, images, layers, consumers, workers=workers, progress=progress)
+
+    def run() -> Scanned:
+        return scan(model, images, layers, list(consumers.values()), workers=workers, progress=progress)
+
+    skipped = kept_scan(keep, "dataset", consumers, run)
+    if len(skipped) == len(images):
+        raise UserError(f"not one of the {len(images)} images of {images.source!r} could be decoded.")
     ranked = {unit: _Ranked(numbers, values) for unit, (numbers, values) in found.by_unit().items()}
     paths = _paths(model, images, ranked, seed, workers, progress)
     queries = {} if similarity is None else _queries(similarity, images, ranked, workers, progress)
@@ -68,7 +78,7 @@ def references(
         references[unit] = Reference(
             ranked[unit].values, mean, deviation, spectra.slope(), paths.get(unit), queries.get(unit)
         )
-    return DataSetReference(references, spectra.spectrum(), len(scanned.skipped))
+    return DataSetReference(references, spectra.spectrum(), skipped)
 
 
 def natural_spectrum(
@@ -105,18 +115,23 @@ def _paths(
     """Each unit's photographs on their way through the network; none for fewer than 4 and 4 photographs."""
     same = {unit: entry.highest(min(PATH_SAME, len(entry.images) // 2)) for unit, entry in ranked.items()}
     order = torch.randperm(len(images), generator=generator_for(seed, "other photographs")).tolist()
-    usable = set.intersection(*({int(number) for number in entry.images} for entry in ranked.values()))
-    others = [number for number in order if number in usable][: PATH_OTHER + PATH_SAME]
-    numbers = sorted({*others, *(number for chosen in same.values() for number in chosen)})
+    other = {unit: _others(order, entry, same[unit]) for unit, entry in ranked.items()}
+    numbers = sorted({number for chosen in (same, other) for each in chosen.values() for number in each})
     paths: dict[Unit, NaturalPath] = {}
     for layer in dict.fromkeys(unit.layer for unit in ranked):
         pooled = PooledMaps()
         scan(model, images, path_layers(model, layer), [pooled], numbers=numbers, workers=workers, progress=progress)
+        state = pooled.state()
         for unit in (unit for unit in ranked if unit.layer == layer):
-            other = [number for number in others if number not in set(same[unit])][:PATH_OTHER]
-            if min(len(same[unit]), len(other)) >= 4:
-                paths[unit] = NaturalPath(_rows(pooled, same[unit]), _rows(pooled, other))
+            if min(len(same[unit]), len(other[unit])) >= 4:
+                paths[unit] = NaturalPath(_rows(state, same[unit]), _rows(state, other[unit]))
     return paths
+
+
+def _others(order: Sequence[int], entry: _Ranked, same: Sequence[int]) -> list[int]:
+    """The first photographs of a random order that the unit has a value for and that are none of its strongest."""
+    usable = {int(number) for number in entry.images} - set(same)
+    return [number for number in order if number in usable][:PATH_OTHER]
 
 
 def _queries(
@@ -133,16 +148,16 @@ def _queries(
     numbers = sorted({number for pair in chosen.values() for side in pair for number in side})
     pooled = PooledMaps()
     scan(similarity, images, [OUTPUT], [pooled], numbers=numbers, workers=workers, progress=progress)
+    state = pooled.state()
     return {
-        unit: Queries(_rows(pooled, high)[OUTPUT], _rows(pooled, low)[OUTPUT])
+        unit: Queries(_rows(state, high)[OUTPUT], _rows(state, low)[OUTPUT])
         for unit, (high, low) in chosen.items()
         if high
     }
 
 
-def _rows(pooled: PooledMaps, numbers: Sequence[int]) -> dict[str, Tensor]:
-    """Layer -> (len(numbers), channels)."""
-    state = pooled.state()
+def _rows(state: Mapping[str, Tensor], numbers: Sequence[int]) -> dict[str, Tensor]:
+    """Layer -> (len(numbers), channels) of what `PooledMaps` kept."""
     place = {int(image): row for row, image in enumerate(state["image"].tolist())}
     rows = [place[number] for number in numbers if number in place]
     return {layer: value[rows] for layer, value in state.items() if layer != "image"}

@@ -61,6 +61,14 @@ class Skipped:
     reason: str
 
 
+class NothingDecodedError(UserError):
+    """Not one image could be decoded; `skipped` says why."""
+
+    def __init__(self, message: str, skipped: Sequence[Skipped]) -> None:
+        super().__init__(message)
+        self.skipped = tuple(skipped)
+
+
 @dataclass(frozen=True)
 class Scanned:
     """What a scan went through: images decoded, views seen, images skipped."""
@@ -112,7 +120,8 @@ def scan(
         seen += len(views_of_images.pixels)
     if wanted and len(skipped) == len(wanted):
         first = f" The first: {skipped[0].name}: {skipped[0].reason}." if skipped else ""
-        raise UserError(f"not one of the {len(wanted)} images of {images.source!r} could be decoded.{first}")
+        message = f"not one of the {len(wanted)} images of {images.source!r} could be decoded.{first}"
+        raise NothingDecodedError(message, skipped)
     return Scanned(len(wanted) - len(skipped), seen, tuple(skipped))
 
 

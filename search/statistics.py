@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.certificate import values
 from featviz.objectives import Place, look
 from featviz.spectrum import Spectrum, amplitudes, before_sigmoid, slopes
 from featviz.units import Unit
@@ -54,9 +53,16 @@ class UnitValues(_PerImage):
     def __init__(self, units: Sequence[Unit]) -> None:
         super().__init__()
         self.units = list(dict.fromkeys(units))
+        self._alike: dict[tuple[str, Place], list[Unit]] = {}
+        for unit in self.units:
+            self._alike.setdefault((unit.layer, unit.position), []).append(unit)
 
     def rows(self, batch: Batch) -> dict[str, Tensor]:
-        return {"values": torch.stack([values(unit, batch.activations[unit.layer]) for unit in self.units], 1)}
+        columns: dict[Unit, Tensor] = {}
+        for (layer, place), units in self._alike.items():
+            seen = look(batch.activations[layer], place)
+            columns |= {unit: unit.activation(seen) for unit in units}
+        return {"values": torch.stack([columns[unit] for unit in self.units], 1)}
 
     def by_unit(self) -> dict[Unit, tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Each unit's images and its activation on them, (images,) each, those where it is not finite left out."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toys import toy_model
+from toys import noise_folder, toy_model
 
 from atlas.render import render_units
 from featviz.errors import UserError
@@ -14,6 +14,7 @@ from featviz.models import Model
 from featviz.superstimuli import Drawing
 
 QUICK = Drawing(size=32, steps=4)
+QUICK_SMALL = Drawing(size=16, steps=4)
 
 
 def test_any_mix_of_units_becomes_pictures_certificates_and_a_page(tmp_path: Path, noise_images: Path) -> None:
@@ -60,7 +61,7 @@ def test_directions_that_changed_since_are_other_work(tmp_path: Path) -> None:
         (["4:6"], QUICK, "channel 6: 4 has channels 0 to 5"),
         (["class:z"], QUICK, "no class 'z'; the closest are"),
         ([], QUICK, "name at least one unit"),
-        (["4:0"], Drawing(canvas="oil"), "no canvas 'oil'"),
+        (["4:0@7,7"], QUICK_SMALL, "a place in a map of 8 x 8; that of a picture of 16 x 16 pixels is 4 x 4"),
     ],
 )
 def test_wishes_that_cannot_be_fulfilled_leave_no_folder(
@@ -162,3 +163,56 @@ def test_a_network_of_two_channels_gets_a_picture_that_holds_both(tmp_path: Path
     certificates = render_units(toy_model(inputs=2), ["4:0"], out=tmp_path, drawing=QUICK)
     with Image.open(tmp_path / certificates[0].file) as picture:
         assert (picture.size, picture.mode) == ((64, 32), "L")
+
+
+def test_directions_that_do_not_fit_are_refused_before_anything_is_claimed(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.eye(3, dtype=np.float32))
+    with pytest.raises(UserError, match="vectors of 3 numbers; 4 has 6"):
+        render_units(toy_model(), [f"4:{tmp_path / 'v.npy'}#0"], out=tmp_path / "x", drawing=QUICK)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_stopped_run_does_not_scan_its_images_again(tmp_path: Path) -> None:
+    class StopRun(Exception):  # noqa: N818
+        pass
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "certifying":
+            raise StopRun
+
+    def resumed(stage: str, done: int, total: int) -> None:
+        # The small pass over the strongest images is done again, the pass over all of them is not.
+        assert (stage, total) != ("reading images", 60)
+
+    wishes = {"images": noise_folder(tmp_path / "images", 60), "drawing": QUICK}
+    whole = render_units(toy_model(), ["4:0"], out=tmp_path / "whole", **wishes)  # type: ignore[arg-type]
+    with pytest.raises(StopRun):
+        render_units(toy_model(), ["4:0"], out=tmp_path / "x", progress=stop, **wishes)  # type: ignore[arg-type]
+    assert render_units(toy_model(), ["4:0"], out=tmp_path / "x", progress=resumed, **wishes) == whole  # type: ignore[arg-type]
+
+
+def test_the_manifest_names_what_could_not_be_read_and_the_seconds(tmp_path: Path) -> None:
+    images = noise_folder(tmp_path / "images", 12)
+    (images / "003.png").write_bytes(b"broken")
+    render_units(toy_model(), ["4:0"], out=tmp_path / "x", images=images, drawing=QUICK)
+    manifest = json.loads((tmp_path / "x" / "manifest.json").read_text())
+    assert [entry["name"] for entry in manifest["images"]["skipped"]] == ["003.png"]
+    assert set(manifest["seconds"]) == {"images", "pictures"}
+
+
+def test_a_sheet_of_many_pictures_goes_on_on_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas.render.PER_SHEET", 4)
+    render_units(toy_model(), ["4:*"], out=tmp_path, drawing=QUICK)
+    sizes = []
+    for name in ("superstimuli.png", "superstimuli-2.png"):
+        with Image.open(tmp_path / name) as sheet:
+            sizes.append(sheet.size)
+    assert sizes[0][0] > sizes[1][0]
+
+
+@pytest.mark.parametrize("canvas", ["maco", "fourier"])
+def test_a_network_of_two_channels_begins_at_an_image_and_takes_a_spectrum(
+    tmp_path: Path, noise_images: Path, canvas: str
+) -> None:
+    drawing = Drawing(canvas=canvas, size=32, steps=2, start=str(noise_images / "001.png"))
+    render_units(toy_model(inputs=2), ["4:0"], out=tmp_path, images=noise_images, drawing=drawing)

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from toys import toy_model
 
 from featviz.ascent import clip_each, over_noise
+from featviz.canvas import canvas_maker
 from featviz.errors import UserError
-from featviz.maximize import generator_for, maximize
+from featviz.maximize import generator_for, maximize, over_grey
 from featviz.models import Model
 from featviz.objectives import channel, diverse, diversity, on
 from featviz.penalties import l2
+from featviz.spectrum import Spectrum
 from featviz.transforms import Affine
+from featviz.trunk import out_of_memory
 from featviz.watch import Moment, Snapshots
 
 STILL = Affine()
@@ -233,6 +236,14 @@ def test_out_of_memory_halves_the_micro_batch_and_says_so() -> None:
         maximize(nothing, channel("out", 0), size=32, steps=3, chunk=1)
 
 
+@pytest.mark.parametrize(
+    "text", ["DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory", "MPS backend out of memory"]
+)
+def test_running_out_of_memory_is_recognised_in_every_devices_words(text: str) -> None:
+    assert out_of_memory(RuntimeError(text))
+    assert not out_of_memory(RuntimeError("shapes do not match"))
+
+
 class _Full(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -283,3 +294,58 @@ def test_bfloat16_scores_within_a_few_percent_of_float32() -> None:
     scores = [_measured(model, wish, images) for images in (full, half)]
     assert torch.allclose(scores[1], scores[0], rtol=0.05, atol=0.01)
     assert not torch.equal(full, half)
+
+
+def test_what_a_picture_counts_as_does_not_depend_on_how_long_its_neighbours_go_on() -> None:
+    model, wish = toy_model(), channel("4", list(range(6)))
+    options = {"size": 32, "steps": 40, "patience": 3, "importance": True, "chunk": 6, "attempts": 2}
+    together = maximize(model, wish, **options)  # type: ignore[arg-type]
+    for number in range(6):
+        alone = maximize(model, wish, pictures=[number], **options)  # type: ignore[arg-type]
+        for field in ("images", "scores", "attempts", "rescued", "importance"):
+            assert torch.equal(getattr(alone, field)[0], getattr(together, field)[number]), field
+
+
+def test_one_step_whose_gradient_is_not_finite_spoils_nothing() -> None:
+    calls: list[int] = []
+
+    def wish(maps: Tensor) -> Tensor:
+        calls.append(1)
+        values = maps[:, 2].mean((1, 2))
+        return values * torch.nan if len(calls) == 3 else values
+
+    made = maximize(toy_model(), on("4", wish), size=32, steps=40, transform=STILL)
+    first = maximize(toy_model(), channel("4", 2), size=32, steps=1, transform=STILL)
+    assert made.images.float().std() > 5
+    assert made.scores > first.scores
+
+
+def test_an_opacity_is_scored_over_grey() -> None:
+    made = maximize(toy_model(), channel("4", 1), size=32, steps=20, alpha=True)
+    assert made.alpha is not None
+    shown = over_grey(made.images, made.alpha)
+    share = made.alpha[:, None].float() / 255
+    assert (shown - (made.images * share + 128 * (1 - share))).abs().max() <= 0.5
+    assert torch.allclose(_measured(toy_model(), channel("4", 1), shown), made.scores, atol=1e-5)
+
+
+def test_an_opacity_learns_at_its_own_pace_whatever_the_canvas() -> None:
+    spectrum = Spectrum.of(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    spread = [
+        maximize(toy_model(), channel("4", 1), size=32, steps=40, alpha=True, canvas=canvas_maker(canvas, spectrum))
+        .alpha.float()
+        .std()  # type: ignore[union-attr]
+        for canvas in ("fourier", "cppn", "maco")
+    ]
+    assert max(spread) < 4 * min(spread)
+
+
+def test_a_units_address_is_an_objective() -> None:
+    made = maximize(toy_model(), "4:2,4", size=32, steps=3)
+    assert torch.equal(made.images, maximize(toy_model(), channel("4", [2, 4]), size=32, steps=3).images)
+
+
+def test_sizes_may_be_numpys() -> None:
+    import numpy as np
+
+    assert maximize(toy_model(), channel("4", 0), size=np.int64(32), steps=1).images.shape == (1, 3, 32, 32)  # type: ignore[arg-type]

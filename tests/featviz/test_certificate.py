@@ -33,6 +33,9 @@ def test_against_a_data_set_it_is_what_its_words_say() -> None:
     assert found.dead is False
     assert found.slope_error == pytest.approx(abs(found.slope + 1))
     assert certify(unit, picture, trunk, reference=Reference(below + 100)).dead is True
+    # A unit behind a rectifier that never opened: picture, median and maximum are all 0.
+    shut = certify(unit, picture, trunk, reference=Reference(np.full(4, activation, np.float32)))
+    assert (shut.dead, shut.gain is None or shut.gain == pytest.approx(1), shut.z) == (True, True, None)
 
 
 def test_without_a_data_set_it_says_nothing_of_one() -> None:
@@ -75,3 +78,13 @@ def test_values_equal_the_units_own_definition() -> None:
     maps = torch.randn(3, 6, 5, 5)
     assert torch.allclose(values(Unit("4", 2), maps), maps[:, 2].mean((1, 2)))
     assert torch.allclose(values(Unit("4", 2, (1, 3), -1), maps), -maps[:, 2, 1, 3])
+
+
+def test_an_activation_that_is_not_finite_is_dead_and_has_no_figures() -> None:
+    model = toy_model()
+    with torch.no_grad():
+        model.network[3].bias[1] = torch.nan  # type: ignore[index]
+    trunk = Trunk(model, ["3"], fold=False)
+    found = certify(Unit("3", 1), _noise(), trunk, reference=Reference(np.ones(3, np.float32)))
+    assert (found.activation, found.rank, found.selectivity, found.gain, found.dead) == (None, None, None, None, True)
+    assert certify(Unit("3", 0), _noise(), trunk).activation is not None

@@ -110,3 +110,13 @@ def test_an_unknown_layer_names_the_closest() -> None:
 def test_what_is_no_objective_is_refused() -> None:
     with pytest.raises(UserError, match="got function"):
         maximize(toy_model(), lambda maps: maps, steps=1)
+
+
+def test_a_partial_is_a_param_f_and_what_works_picture_by_picture_is_refused() -> None:
+    from functools import partial
+
+    canvas = partial(param.image, 32)
+    assert maximize(toy_model(), objectives.channel("4", 2), canvas=canvas, steps=2).images.shape == (1, 3, 32, 32)
+    for option in ({"clip": 1.0}, {"patience": 3}, {"alpha": True}):
+        with pytest.raises(UserError, match="picture by picture"):
+            maximize(toy_model(), channel("4", 2), canvas=canvas, steps=2, **option)  # type: ignore[arg-type]

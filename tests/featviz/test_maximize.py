@@ -9,7 +9,7 @@ from featviz.ascent import Ascent, one_cycle
 from featviz.errors import UserError
 from featviz.maximize import generator_for, maximize, score
 from featviz.models import Model
-from featviz.objectives import Objective, channel, direction, on
+from featviz.objectives import Objective, alignment, channel, cosine, deepdream, direction, on
 from featviz.transforms import Affine
 from featviz.trunk import Trunk
 
@@ -46,6 +46,11 @@ def test_the_best_image_of_a_linear_unit_is_white_where_its_weight_is_positive(c
         channel("4", [1, 2], at="center"),
         channel("4", [4, 5], at=(0, 1), weights=[1.0, -1.0]),
         direction("4", torch.randn(2, 6, generator=torch.Generator().manual_seed(1))),
+        direction("4", torch.randn(2, 6, generator=torch.Generator().manual_seed(1)), whitening=torch.eye(6) + 0.1),
+        cosine("4", torch.randn(2, 6, generator=torch.Generator().manual_seed(1))),
+        deepdream("4"),
+        -1.0 * on("4", lambda maps: maps.var((1, 2, 3))),
+        alignment("4", 2),
         on("8", lambda logits: logits[:, 2, 0, 0]),
     ],
 )

@@ -56,3 +56,13 @@ def test_white_noise_keeps_its_variance_at_another_size() -> None:
     noise = torch.sigmoid(torch.randn(64, 1, 64, 64, generator=torch.Generator().manual_seed(0)))
     spectrum = Spectrum.of(noise)
     assert spectrum.at((96, 96)).mean() == pytest.approx(spectrum.amplitude.mean().item(), rel=0.03)
+
+
+def test_twice_as_large_the_lowest_frequencies_go_on_as_one_over_f() -> None:
+    rows, columns = torch.fft.fftfreq(64)[:, None], torch.fft.rfftfreq(64)[None]
+    frequency = torch.sqrt(rows**2 + columns**2)
+    frequency[0, 0] = torch.inf
+    found = Spectrum((1 / frequency)[None], torch.zeros(1)).at((128, 128))[0]
+    for place in ((0, 1), (1, 0), (-1, 0)):
+        assert found[place].item() == pytest.approx(128, rel=0.01)
+    assert found[0, 0] == 0

@@ -115,6 +115,11 @@ def test_sizes_fit_the_kind_of_unit() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"steps": 0}, "--steps and --attempts start at 1"),
+        ({"attempts": 0}, "--steps and --attempts start at 1"),
+        ({"lr": 20.0}, "--lr lies between"),
+        ({"canvas": "oil"}, "no canvas 'oil'"),
+        ({"canvas": "cppn", "start": "x.png"}, "cannot begin at an image"),
         ({"diversity": 0}, "--diversity lies between 1 and 16"),
         ({"transparency": "glass"}, "no transparency 'glass'"),
         ({"precision": "float8"}, "no precision 'float8'"),
@@ -141,12 +146,14 @@ def test_facets_are_pictures_of_their_own_and_the_same_in_any_company(tmp_path: 
 
 def test_facets_of_a_class_are_told_apart_by_the_default_layer(tmp_path: Path) -> None:
     drawing = Drawing(size=32, steps=4, diversity=2)
-    with pytest.raises(UserError, match="names no default layer"):
-        _render(tmp_path / "none", [Unit("output", 1)], drawing)
-    model = replace(toy_model(), default_layer="4")
-    out = OutputFolder.claim(tmp_path / "x", {})
-    certificates = render(model, [Unit("output", 1)], out, drawing)
-    assert [(entry.label, entry.facet) for entry in certificates] == [("b", 1), ("b", 2)]
+    pictures = []
+    for number, layer in enumerate((None, "5", "1")):  # without a default, the last layer that has a map: 5
+        model = replace(toy_model(), default_layer=layer)
+        out = OutputFolder.claim(tmp_path / str(number), {})
+        certificates = render(model, [Unit("output", 1)], out, drawing)
+        assert [(entry.label, entry.facet) for entry in certificates] == [("b", 1), ("b", 2)]
+        pictures.append((out.path / "class_1~2.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
 
 
 @pytest.mark.parametrize("transparency", ["learned", "importance"])
