@@ -21,6 +21,7 @@ from featviz.progress import bars
 from featviz.superstimuli import Drawing
 
 from .build import build
+from .exemplars import find_exemplars
 from .render import render_units
 from .result import Settings
 
@@ -120,7 +121,8 @@ def build_command(
         console.print(f"open {escape(str(out / 'index.html'))}")
 
 
-@app.command("render")
+# A unit may begin with a minus, which is otherwise the sign of an option.
+@app.command("render", context_settings={"ignore_unknown_options": True})
 def render_command(
     units: Annotated[
         list[str],
@@ -169,11 +171,13 @@ def render_command(
     """Draw what excites units the most, each picture with evidence of how well it does.
 
     OUT gets a PNG per unit, superstimuli.png, units.json, index.html and, last of all, manifest.json. A unit's picture
-    does not depend on what else is drawn. A leading - asks for what excites the opposite of a unit; such units go
-    behind --.
+    does not depend on what else is drawn. A leading - asks for what excites the opposite of a unit.
 
-    Example: atlas render --images my-photos --out superstimuli blocks.5:0-15 class:tabby -- -blocks.5:12
+    Example: atlas render blocks.5:0-15 class:tabby -blocks.5:12 --images my-photos --out superstimuli
     """
+    for unit in units:
+        if unit.startswith("--"):
+            raise typer.BadParameter(f"No such option: {unit}")
     drawing = Drawing(
         canvas=canvas,
         size=size,
@@ -208,6 +212,58 @@ def render_command(
         gains = [certificate.gain for certificate in certificates if certificate.gain is not None]
         if gains:
             console.print(f"median gain over the data set's maximum {median(gains):.2f}")
+        console.print(f"open {escape(str(out / 'index.html'))}")
+
+
+@app.command("exemplars")
+def exemplars_command(
+    layers: Annotated[list[str], typer.Argument(help="Dotted names or globs; output is the classes' logits.")],
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    images: Annotated[
+        str, typer.Option("--images", help="A folder, `photos` (embedded), or a data set such as imagenette.")
+    ] = "photos",
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")] = Path(
+        "exemplars-out"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")] = False,
+    k: Annotated[int, typer.Option("-k", help="Strongest and weakest images of each unit.")] = 9,
+    reduce: Annotated[str, typer.Option("--reduce", help="What a channel's map counts for: max or mean.")] = "max",
+    units: Annotated[
+        list[str] | None, typer.Option("--units", help="Units with a sheet of their own, such as blocks.5:0-9.")
+    ] = None,
+    device: DeviceOption = "auto",
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode images.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Find the images that excite every unit of layers the most, and where in them, in one pass.
+
+    OUT gets exemplars.json (and weakest.json), statistics.json, a sheet per layer and per unit asked for, index.html
+    and, last of all, manifest.json.
+
+    Example: atlas exemplars blocks.3 blocks.5 --images my-photos --units blocks.5:0-9 --out exemplars
+    """
+    with bars(quiet=quiet) as progress:
+        manifest = find_exemplars(
+            load_model(model, weights=weights, device=device),
+            layers,
+            out=out,
+            images=images,
+            k=k,
+            reduce=reduce,  # type: ignore[arg-type]  # checked there
+            units=units or [],
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+        )
+    if as_json:
+        print(json.dumps(manifest, indent=1))
+    elif not quiet:
+        console = Console(stderr=True)
+        for note in manifest["images"]["notes"]:
+            console.print(escape(note))
         console.print(f"open {escape(str(out / 'index.html'))}")
 
 

@@ -19,6 +19,9 @@ from .decode import open_upright
 
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2 .avif".split())
 
+# EXIF's tag for how a camera was held, and its values for a quarter turn.
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, frozenset({5, 6, 7, 8})
+
 # The colour photographs that the demo's packages ship: (package, folder inside it, file names or a pattern).
 _PHOTOS = (
     ("skimage", "data", r"(astronaut|chelsea|coffee|hubble_deep_field|ihc|motorcycle_left|retina|rocket)\.(png|jpg)"),
@@ -52,6 +55,14 @@ class Images:
             return open_upright(self.files[index])
         item = self.dataset[index]
         return open_upright(item[0] if isinstance(item, (tuple, list)) else item)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(width, height) of image `index`, upright; of a file, its header alone is read."""
+        if not self.files:
+            return self.open(index).size
+        with Image.open(self.files[index]) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE
+            return (image.size[1], image.size[0]) if turned else image.size
 
     @property
     def fingerprint(self) -> str:

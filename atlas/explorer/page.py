@@ -56,6 +56,16 @@ def render_page(*, title: str, certificates: Sequence[Certificate], folder: Path
     return _document(title, f'<div class="sheet">{figures}</div>{_facts(facts)}')
 
 
+def sheets_page(*, title: str, sheets: Mapping[str, bytes], facts: Mapping[str, Any]) -> str:
+    """HTML of contact sheets, PNGs by file name, then the facts as a table."""
+    figures = "".join(
+        f"<h2>{escape(name.removesuffix('.png'))}</h2>"
+        f'<img alt="{escape(name)}" src="data:image/png;base64,{_base64(png)}">'
+        for name, png in sheets.items()
+    )
+    return _document(title, f"{figures}{_facts(facts)}")
+
+
 def _more(entry: Certificate) -> str:
     """A class's name and a facet's number, where there is one."""
     return f" {entry.label}" * bool(entry.label) + f" ({entry.facet})" * (entry.facet > 1)
@@ -63,7 +73,7 @@ def _more(entry: Certificate) -> str:
 
 def evidence(entry: Certificate) -> list[str]:
     """The certificate in words, what it does not know left out."""
-    parts = [f"activation {entry.activation:.3g}"]
+    parts = ["activation not finite" if entry.activation is None else f"activation {entry.activation:.3g}"]
     if entry.gain is not None:
         parts.append(f"{entry.gain:.1f} × the data set's maximum")
     elif entry.z is not None:

@@ -131,3 +131,30 @@ def test_a_killed_run_goes_on_and_gives_the_same_files(noise_images: Path, tmp_p
     subprocess.run(command("killed"), check=True, timeout=300)
     for name in ("cells.json", "atlas.png", "atlas-4.png", "icons/level-4.png", "index.html"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+
+
+def test_render_takes_units_with_a_minus_anywhere_and_still_knows_its_options(
+    tmp_path: Path, weights: list[str]
+) -> None:
+    quick = ["--size", "32", "--steps", "2", "--device", "cpu"]
+    done = _atlas("render", "layer2:0-1", "-layer2:3", *weights, "--out", tmp_path / "x", "--json", *quick)
+    assert done.returncode == 0, done.stderr
+    assert [entry["unit"] for entry in json.loads(done.stdout)] == ["layer2:0", "layer2:1", "-layer2:3"]
+    wrong = _atlas("render", "layer2:0", "--stepz", "3", *weights, "--out", tmp_path / "y", *quick)
+    assert wrong.returncode == 2
+    assert "--stepz" in wrong.stderr
+
+
+def test_exemplars_writes_its_folder_and_reports_as_json(
+    noise_images: Path, tmp_path: Path, weights: list[str]
+) -> None:
+    done = _atlas(
+        "exemplars", "layer1", *weights, "--images", noise_images, "--out", tmp_path / "x", "-k", "2", "--json",
+        "--units", "layer1:1", "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["settings"] == {"k": 2, "reduce": "max"}
+    assert (tmp_path / "x" / "units" / "layer1_1.png").is_file()
+    wrong = _atlas("exemplars", "layerX", *weights, "--images", noise_images, "--out", tmp_path / "y")
+    assert wrong.returncode == 1
+    assert "no layer 'layerX'" in wrong.stderr

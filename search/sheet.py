@@ -1,0 +1,146 @@
+"""Contact sheets: a unit's exemplars, crop and whole; a layer's units, each with its best crops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from featviz.layers import OUTPUT
+from featviz.progress import Progress, silent
+
+from .decode import Box
+from .exemplars import Exemplar, Exemplars
+from .images import Images
+
+INK, QUIET, PAPER, MARK = "#1b1b1f", "#6a6a72", "#ffffff", "#ff3b30"
+_GAP = 8
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A crop of an image, as a square of so many pixels."""
+
+    image: int
+    box: Box
+    side: int
+
+
+def unit_sheet(found: Exemplars, layer: str, channel: int, *, tile: int = 128) -> Image.Image:
+    """The unit's strongest images: above, the part that moves it; below, the whole image with that part outlined."""
+    exemplars = found.of(layer, channel)
+    head, caption = 58, 40
+    width = 2 * _GAP + max(len(exemplars), 4) * (tile + _GAP)
+    sheet = Image.new("RGB", (width, head + 2 * tile + _GAP + caption + _GAP), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((2 * _GAP, 10), _name(found, layer, channel), font=_font(20), fill=INK)
+    draw.text((2 * _GAP, 36), _statistics(found, layer, channel), font=_font(12), fill=QUIET)
+    for place, entry in enumerate(exemplars):
+        left = 2 * _GAP + place * (tile + _GAP)
+        image = found.images.open(entry.image)
+        sheet.paste(crop(image, entry.effective_box, tile), (left, head))
+        sheet.paste(whole(image, entry.effective_box, tile), (left, head + tile + _GAP))
+        lines = (f"{entry.value:.3g}", _class(found.images, entry, tile))
+        for line, (text, color) in enumerate(zip(lines, (INK, QUIET), strict=True)):
+            place_y = head + 2 * tile + _GAP + 4 + 16 * line
+            draw.text((left, place_y), text, font=_font(12), fill=color)
+    return sheet
+
+
+def layer_sheet(
+    found: Exemplars, layer: str, *, tile: int = 56, each: int = 6, progress: Progress = silent
+) -> Image.Image:
+    """All channels of a layer, each with the parts of its strongest images that move it."""
+    channels = list(range(len(found.layers[layer].top.values)))
+    best = {channel: found.of(layer, channel)[:each] for channel in channels}
+    requests = [_Request(entry.image, entry.effective_box, tile) for row in best.values() for entry in row]
+    tiles = _crops(found.images, requests, progress)
+    label, head = 44, 40
+    strip = label + each * (tile + 2) + 2 * _GAP
+    columns = max(1, min(4, -(-len(channels) // 12)))
+    rows = -(-len(channels) // columns)
+    sheet = Image.new("RGB", (_GAP + columns * strip, head + rows * (tile + _GAP) + _GAP), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((2 * _GAP, 10), f"{layer}: {len(channels)} channels", font=_font(18), fill=INK)
+    for channel in channels:
+        left = _GAP + channel // rows * strip
+        top = head + channel % rows * (tile + _GAP)
+        draw.text((left + label - 8, top + tile // 2), str(channel), font=_font(13), fill=INK, anchor="rm")
+        for place, entry in enumerate(best[channel]):
+            picture = tiles[_Request(entry.image, entry.effective_box, tile)]
+            sheet.paste(picture, (left + label + place * (tile + 2), top))
+    return sheet
+
+
+def crop(image: Image.Image, box: Box, side: int) -> Image.Image:
+    """The box of the image as a square: widened to one as far as the image reaches, then fitted in, on grey."""
+    box = _squared(box, image.size)
+    width, height = box[2] - box[0], box[3] - box[1]
+    scale = side / max(width, height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    part = image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+    square = Image.new("RGB", (side, side), "#808080")
+    square.paste(part, ((side - size[0]) // 2, (side - size[1]) // 2))
+    return square
+
+
+def _squared(box: Box, size: tuple[int, int]) -> Box:
+    """The box with its shorter side made as long as the longer one, about its middle, as far as the image reaches."""
+    side = max(box[2] - box[0], box[3] - box[1])
+    ends = []
+    for low, high, limit in ((box[0], box[2], size[0]), (box[1], box[3], size[1])):
+        length = min(side, limit)
+        start = min(max((low + high - length) / 2, 0.0), limit - length)
+        ends.append((start, start + length))
+    return (ends[0][0], ends[1][0], ends[0][1], ends[1][1])
+
+
+def whole(image: Image.Image, box: Box, side: int) -> Image.Image:
+    """The whole image fitted into a square, the box outlined."""
+    scale = side / max(image.size)
+    square = crop(image, (0, 0, *image.size), side)
+    left, top = (side - image.size[0] * scale) / 2, (side - image.size[1] * scale) / 2
+    corners = (left + box[0] * scale, top + box[1] * scale, left + box[2] * scale - 1, top + box[3] * scale - 1)
+    ImageDraw.Draw(square).rectangle(corners, outline=MARK, width=2)
+    return square
+
+
+def _crops(images: Images, requests: Sequence[_Request], progress: Progress) -> Mapping[_Request, Image.Image]:
+    """The crops asked for, each image opened once."""
+    wanted: dict[int, list[_Request]] = {}
+    for request in dict.fromkeys(requests):
+        wanted.setdefault(request.image, []).append(request)
+    made: dict[_Request, Image.Image] = {}
+    for done, (number, of_image) in enumerate(sorted(wanted.items()), 1):
+        image = images.open(number)
+        for request in of_image:
+            made[request] = crop(image, request.box, request.side)
+        progress("cutting crops", done, len(wanted))
+    return made
+
+
+def _name(found: Exemplars, layer: str, channel: int) -> str:
+    labels = found.model.labels
+    return f"class {channel}: {labels[channel]}" if layer == OUTPUT and channel < len(labels) else f"{layer}:{channel}"
+
+
+def _statistics(found: Exemplars, layer: str, channel: int) -> str:
+    known = found.layers[layer].statistics
+    return (
+        f"{found.reduce} over the map, {int(known.count[channel])} images: median {known.quantile(0.5)[channel]:.3g}, "
+        f"99 % below {known.quantile(0.99)[channel]:.3g}, largest {known.greatest[channel]:.3g}, "
+        f"above zero {known.positive[channel]:.0%}"
+    )
+
+
+def _class(images: Images, entry: Exemplar, width: int) -> str:
+    """The image's class, else its name, as much as fits."""
+    text = images.class_names[entry.image] or (f"class {entry.label}" if entry.label >= 0 else entry.name)
+    while _font(12).getlength(text) > width and len(text) > 4:
+        text = text[:-2] + "…"
+    return text
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from toys import noise_folder, toy_model
+
+from atlas.exemplars import find_exemplars
+from featviz.errors import UserError
+
+
+def test_a_folder_holds_exemplars_statistics_sheets_and_a_page(tmp_path: Path) -> None:
+    images = noise_folder(tmp_path / "images", 30)
+    (images / "007.png").write_bytes(b"broken")
+    (images / "labels.csv").write_text(
+        "file,class_index,name\n" + "".join(f"{i:03d}.png,{i % 4},c{i % 4}\n" for i in range(31))
+    )
+    out = tmp_path / "out"
+    manifest = find_exemplars(toy_model(), ["1", "4"], images=images, out=out, k=3, units=["4:2", "class:b"])
+    assert manifest["layers"] == {"1": 8, "4": 6, "output": 4}
+    assert [entry["name"] for entry in manifest["images"]["skipped"]] == ["007.png"]
+    assert manifest["images"]["notes"] == ["labels.csv names 1 file(s) that are not there"]
+    stored = json.loads((out / "exemplars.json").read_text())
+    best = stored["4"]["2"]
+    assert [len(best), set(best[0])] == [
+        3, {"image", "path", "label", "value", "row", "col", "box", "effective_box"}
+    ]  # fmt: skip
+    assert [entry["value"] for entry in best] == sorted((entry["value"] for entry in best), reverse=True)
+    assert best[0]["path"] == f"{best[0]['image']:03d}.png"
+    statistics = json.loads((out / "statistics.json").read_text())
+    assert statistics["4"]["channels"]["count"] == [29] * 6
+    assert statistics["4"]["channels"]["greatest"][2] == pytest.approx(best[0]["value"], abs=1e-5)
+    for name in ("layer-1.png", "layer-4.png", "units/4_2.png", "units/output_1.png"):
+        with Image.open(out / name) as sheet:
+            assert min(sheet.size) > 50
+    page = (out / "index.html").read_text()
+    assert "layer-4" in page
+    assert "default-src 'none'" in page
+    assert not (out / "draft").exists()
+
+
+def test_a_finished_folder_is_given_back_and_other_images_are_refused(tmp_path: Path) -> None:
+    images, out = noise_folder(tmp_path / "images", 8), tmp_path / "out"
+    first = find_exemplars(toy_model(), ["4"], images=images, out=out, k=2)
+    again = find_exemplars(
+        toy_model(), ["4"], images=images, out=out, k=2, progress=lambda *_: pytest.fail("scanned again")
+    )
+    assert again == first
+    (images / "new.png").write_bytes((images / "000.png").read_bytes())
+    with pytest.raises(UserError, match="other settings"):
+        find_exemplars(toy_model(), ["4"], images=images, out=out, k=2)
+    with pytest.raises(UserError, match="other settings"):
+        find_exemplars(toy_model(seed=3), ["4"], images=images, out=out, k=2)
+
+
+def test_more_exemplars_than_images_are_said(tmp_path: Path) -> None:
+    images = noise_folder(tmp_path / "images", 4)
+    manifest = find_exemplars(toy_model(), ["4"], images=images, out=tmp_path / "out", k=9)
+    assert manifest["images"]["notes"] == ["k is 9, the images are 4: each unit has 4 exemplars"]

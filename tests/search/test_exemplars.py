@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from toys import conv_net, noise_folder, toy_model
+
+from featviz.errors import UserError
+from featviz.models import Model
+from featviz.output import OutputFolder
+from featviz.trunk import Trunk
+from search.decode import central_box, cut
+from search.exemplars import Exemplars, exemplars
+from search.images import Images, open_images
+from search.scan import scan
+
+
+class _Everything:
+    """A consumer that keeps all there is: the slow twin."""
+
+    def __init__(self, layer: str) -> None:
+        self.layer = layer
+        self.rows: dict[int, Tensor] = {}
+
+    def update(self, batch: object) -> None:
+        for number, maps in zip(batch.index.tolist(), batch.activations[self.layer], strict=True):  # type: ignore[attr-defined]
+            self.rows[number] = maps.clone()
+
+    def merge(self, other: object) -> None: ...
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, state: object) -> None: ...
+
+
+def _check_against_sorting(found: Exemplars, maps: dict[str, dict[int, Tensor]], k: int) -> None:
+    """Ids and positions exactly, values within 1e-5."""
+    for layer, rows in maps.items():
+        numbers = sorted(rows)
+        every = torch.stack([rows[number] for number in numbers])
+        values = every.amax((2, 3)) if found.reduce == "max" else every.mean((2, 3))
+        for channel in range(values.shape[1]):
+            for weakest in (False, True):
+                column = values[:, channel].tolist()
+                order = sorted(range(len(numbers)), key=lambda i: (column[i] if weakest else -column[i], numbers[i]))[
+                    :k
+                ]
+                entries = found.of(layer, channel, weakest=weakest)
+                assert [entry.image for entry in entries] == [numbers[i] for i in order]
+                assert [entry.value for entry in entries] == pytest.approx(
+                    [column[i] for i in order], abs=1e-5, rel=1e-5
+                )
+                places = [divmod(int(every[i, channel].argmax()), every.shape[3]) for i in order]
+                assert [(entry.row, entry.column) for entry in entries] == places
+
+
+@pytest.mark.parametrize("reduce", ["max", "mean"])
+@pytest.mark.parametrize(("batch", "shard"), [(1, 100), (7, 100), (64, 100), (8, 9), (8, 16)])
+def test_exemplars_equal_sorting_the_full_matrix(tmp_path: Path, batch: int, shard: int, reduce: str) -> None:
+    images = open_images(noise_folder(tmp_path, 25))
+    found = exemplars(toy_model(), images, ["1", "4", "output"], k=4, batch=batch, shard=shard, reduce=reduce)  # type: ignore[arg-type]
+    network, how = conv_net().eval(), toy_model().preprocess
+    opened = [images.open(number) for number in range(25)]
+    views = torch.stack([cut(image, central_box(image.size, how), how) for image in opened]).float() / 255
+    maps = {}
+    with torch.no_grad():
+        for layer, depth in (("1", 2), ("4", 5), ("output", 9)):
+            out = network[:depth]((views - 0.5) / 0.5)
+            maps[layer] = dict(enumerate(out if out.dim() == 4 else out[:, :, None, None]))
+    _check_against_sorting(found, maps, 4)
+    assert len(found) == 8 + 6 + 4
+    assert next(iter(found)) == ("1", 0)
+    assert found["4", 2] == found.of("4", 2)
+
+
+@pytest.mark.slow
+def test_on_the_real_network_exemplars_equal_sorting_the_full_matrix(lite0: Model, image_sample: Path) -> None:
+    layers = ["blocks.1", "blocks.3", "blocks.5"]
+    images = open_images(image_sample)
+    numbers = list(range(160))
+    part = Images(images.source, images.names[:160], images.labels[:160], images.class_names[:160], images.files[:160])
+    everything = [_Everything(layer) for layer in layers]
+    trunk = Trunk(lite0, layers)
+    scan(lite0, images, layers, everything, numbers=numbers, trunk=trunk, batch=8)
+    maps = {consumer.layer: consumer.rows for consumer in everything}
+    found = exemplars(lite0, part, layers, k=5, batch=8, shard=57)
+    _check_against_sorting(found, maps, 5)
+
+
+@pytest.mark.slow
+def test_a_classs_own_image_is_among_its_logits_top_three(lite0: Model, image_sample: Path) -> None:
+    found = exemplars(lite0, open_images(image_sample), "output", k=3)
+    labels = found.images.labels
+    hits = [number in [entry.image for entry in found.of("output", label)] for number, label in enumerate(labels)]
+    assert np.mean(hits) >= 0.95
+
+
+def test_more_exemplars_than_images_give_what_there_is(tmp_path: Path) -> None:
+    images = noise_folder(tmp_path, 5)
+    (images / "002.png").write_bytes(b"broken")
+    found = exemplars(toy_model(), open_images(images), "4", k=9)
+    assert sorted(entry.image for entry in found["4", 0]) == [0, 1, 3, 4]
+    assert [entry.name for entry in found.skipped] == ["002.png"]
+
+
+def test_a_shard_of_damaged_images_does_not_stop_the_others(tmp_path: Path) -> None:
+    images = noise_folder(tmp_path, 9)
+    for number in (3, 4, 5):
+        (images / f"00{number}.png").write_bytes(b"broken")
+    found = exemplars(toy_model(), open_images(images), "4", k=9, shard=3)
+    assert sorted(entry.image for entry in found["4", 0]) == [0, 1, 2, 6, 7, 8]
+    assert len(found.skipped) == 3
+    for file in images.iterdir():
+        file.write_bytes(b"broken")
+    with pytest.raises(UserError, match="not one of the 9 images"):
+        exemplars(toy_model(), open_images(images), "4", shard=3)
+
+
+def test_layers_by_overlapping_patterns_are_looked_at_once(tmp_path: Path) -> None:
+    found = exemplars(toy_model(), open_images(noise_folder(tmp_path, 4)), ["4", "[34]", "output"], k=2)
+    assert list(found.layers) == ["4", "3", "output"]
+
+
+def test_boxes_lie_in_the_original_whatever_its_size(tmp_path: Path) -> None:
+    for number, size in enumerate([(300, 40), (33, 500), (64, 64)]):
+        folder = noise_folder(tmp_path / str(number), 3, size=32)
+        for file in folder.iterdir():
+            with Image.open(file) as image:
+                image.resize(size).save(file)
+    images = open_images(tmp_path)
+    found = exemplars(toy_model(), images, "1", k=9)
+    for layer, channel in found:
+        for entry in found.of(layer, channel):
+            width, height = images.size(entry.image)
+            assert entry.box is not None
+            for box in (entry.box, entry.effective_box):
+                assert 0 <= box[0] < box[2] <= width + 1e-6
+                assert 0 <= box[1] < box[3] <= height + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": "44"}, "no layer '44'"),
+        ({"layers": []}, "name at least one layer"),
+        ({"layers": "4", "reduce": "median"}, "no reduction 'median'"),
+        ({"layers": "4", "k": 0}, "k starts at 1"),
+        ({"layers": "4", "shard": 0}, "at least one image"),
+    ],
+)
+def test_wishes_that_cannot_be_fulfilled_are_refused(
+    noise_images: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        exemplars(toy_model(), open_images(noise_images), **options)  # type: ignore[arg-type]
+
+
+def test_units_there_are_not_are_refused(noise_images: Path) -> None:
+    found = exemplars(toy_model(), open_images(noise_images), "4", k=2)
+    with pytest.raises(UserError, match="channels 0 to 5; got 6"):
+        found.of("4", 6)
+    with pytest.raises(UserError, match="no layer '5'"):
+        found.of("5", 0)
+
+
+def test_shards_that_a_stopped_run_kept_are_not_scanned_again(tmp_path: Path) -> None:
+    images = open_images(noise_folder(tmp_path / "images", 20))
+    folder = OutputFolder.claim(tmp_path / "out", {})
+
+    class StopRun(Exception):  # noqa: N818
+        pass
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done > 12:
+            raise StopRun
+
+    with pytest.raises(StopRun):
+        exemplars(toy_model(), images, "4", k=3, shard=6, workers=0, keep=folder.arrays, progress=stop)
+    kept = sorted(file.name for file in folder.draft.glob("shard-*.npz"))
+    assert len(kept) == 2
+    seen: list[int] = []
+    resumed = exemplars(
+        toy_model(), images, "4", k=3, shard=6, workers=0, keep=folder.arrays,
+        progress=lambda stage, done, total: seen.append(done),
+    )  # fmt: skip
+    assert min(seen) == 13
+    whole = exemplars(toy_model(), images, "4", k=3)
+    assert [resumed.of(*unit) for unit in resumed] == [whole.of(*unit) for unit in whole]
+
+
+def test_a_killed_command_is_finished_by_the_same_command_with_the_same_bytes(tmp_path: Path) -> None:
+    images = noise_folder(tmp_path / "images", 400)
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\n"
+        "from toys import toy_model\n"
+        "from atlas.exemplars import find_exemplars\n"
+        "find_exemplars(toy_model(), ['1', '4'], images=sys.argv[1], out=sys.argv[2], k=3, shard=40, workers=0)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, str(script), str(images), str(out)], env=environment)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait(timeout=120) == 0
+    process = start(killed)
+    while process.poll() is None and not list(killed.glob("draft/shard-*.npz")):
+        time.sleep(0.005)
+    assert process.poll() is None
+    process.kill()
+    assert process.wait(timeout=30) == -signal.SIGKILL
+    assert start(killed).wait(timeout=120) == 0
+    names = sorted(path.name for path in whole.iterdir())
+    assert sorted(path.name for path in killed.iterdir()) == names
+    for name in names:
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
