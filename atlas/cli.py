@@ -24,6 +24,7 @@ from .build import build
 from .exemplars import find_exemplars
 from .render import render_units
 from .result import Settings
+from .unit import draw_card
 
 app = typer.Typer(
     help="See what a vision network has learned.", no_args_is_help=True, rich_markup_mode="rich", add_completion=False
@@ -33,6 +34,13 @@ ModelOption = Annotated[str, typer.Option("--model", help="efficientnet_lite0, t
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Local .safetensors or .pth file instead of the published weights.")
 ]
+ImagesOption = Annotated[
+    str, typer.Option("--images", help="A folder, `photos` (embedded), or a data set such as imagenette.")
+]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", help="Processes that decode images.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same machine (a CPU): same bytes.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary.")]
@@ -49,13 +57,9 @@ def build_command(
     ] = None,
     model: ModelOption = DEFAULT_MODEL,
     weights: WeightsOption = None,
-    images: Annotated[
-        str, typer.Option("--images", help="A folder, `photos` (embedded), or a data set such as imagenette.")
-    ] = "photos",
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")] = Path(
-        "atlas-out"
-    ),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")] = False,
+    images: ImagesOption = "photos",
+    out: OutOption = Path("atlas-out"),
+    overwrite: OverwriteOption = False,
     grid: Annotated[str, typer.Option("--grid", help="Cells per side; several with commas: 20,40.")] = ",".join(
         map(str, _DEFAULTS.grid)
     ),
@@ -72,9 +76,9 @@ def build_command(
     ] = _DEFAULTS.min_count,
     reducer: Annotated[str, typer.Option("--reducer", help="Layout: umap, tsne or pca.")] = _DEFAULTS.reducer,
     attempts: Annotated[int, typer.Option("--attempts", help="Draw each icon so often, keep the best.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same machine: same bytes.")] = 0,
+    seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode images.")] = None,
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -133,10 +137,8 @@ def render_command(
     images: Annotated[
         str | None, typer.Option("--images", help="Compare with a data set: gain over its maximum, percentile, dead.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")] = Path(
-        "superstimuli-out"
-    ),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")] = False,
+    out: OutOption = Path("superstimuli-out"),
+    overwrite: OverwriteOption = False,
     canvas: Annotated[
         str, typer.Option("--canvas", help="fourier, pixel, maco (natural spectrum) or cppn.")
     ] = _DRAWING.canvas,
@@ -161,9 +163,9 @@ def render_command(
     ] = _DRAWING.settle,
     precision: Annotated[str, typer.Option("--precision", help="float32, or bfloat16: faster on a GPU.")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network: pays on a GPU.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same machine: same bytes.")] = 0,
+    seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode images.")] = None,
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -220,20 +222,16 @@ def exemplars_command(
     layers: Annotated[list[str], typer.Argument(help="Dotted names or globs; output is the classes' logits.")],
     model: ModelOption = DEFAULT_MODEL,
     weights: WeightsOption = None,
-    images: Annotated[
-        str, typer.Option("--images", help="A folder, `photos` (embedded), or a data set such as imagenette.")
-    ] = "photos",
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")] = Path(
-        "exemplars-out"
-    ),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")] = False,
+    images: ImagesOption = "photos",
+    out: OutOption = Path("exemplars-out"),
+    overwrite: OverwriteOption = False,
     k: Annotated[int, typer.Option("-k", help="Strongest and weakest images of each unit.")] = 9,
     reduce: Annotated[str, typer.Option("--reduce", help="What a channel's map counts for: max or mean.")] = "max",
     units: Annotated[
         list[str] | None, typer.Option("--units", help="Units with a sheet of their own, such as blocks.5:0-9.")
     ] = None,
     device: DeviceOption = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode images.")] = None,
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -265,6 +263,50 @@ def exemplars_command(
         for note in manifest["images"]["notes"]:
             console.print(escape(note))
         console.print(f"open {escape(str(out / 'index.html'))}")
+
+
+@app.command("unit", context_settings={"ignore_unknown_options": True})
+def unit_command(
+    unit: Annotated[str, typer.Argument(help="blocks.5:12, blocks.5:12@center, class:tabby, -blocks.5:12")],
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    images: ImagesOption = "photos",
+    out: OutOption = Path("unit-out"),
+    overwrite: OverwriteOption = False,
+    k: Annotated[int, typer.Option("--exemplars", help="Strongest and weakest images; nine fit on the card.")] = 9,
+    steps: Annotated[int, typer.Option("--steps", help="Optimisation steps of the superstimuli.")] = _DRAWING.steps,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show on one card what one unit responds to.
+
+    Its superstimulus and that of its opposite, its strongest and weakest images and where in them, how its values are
+    distributed, the class it prefers against chance, its tuning to synthetic stimuli, the channels that go with it.
+
+    Example: atlas unit blocks.5:12 --images my-photos --out unit-12
+    """
+    if unit.startswith("--"):
+        raise typer.BadParameter(f"No such option: {unit}")
+    with bars(quiet=quiet) as progress:
+        draw_card(
+            load_model(model, weights=weights, device=device),
+            unit,
+            out=out,
+            images=images,
+            drawing=Drawing(steps=steps, seed=seed),
+            k=k,
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+        )
+    if as_json:
+        print((out / "card.json").read_text(encoding="utf-8"), end="")
+    elif not quiet:
+        Console(stderr=True).print(f"open {escape(str(out / 'index.html'))}")
 
 
 @app.command("models")

@@ -74,9 +74,10 @@ class Certificate:
 class Reference:
     """What a data set says about one unit.
 
-    `values`: (images,) its activation on each; `mean`, `deviation`: (channels,) of its layer's channels, looked at
-    where the unit is; `slope`: mean exponent of the images' spectra; `path`: the photographs that excite it the most
-    and others on their way through the network; `queries`: photographs for the interpretability score.
+    `values`: (images,) its activation on each; `images`: (images,) their numbers; `mean`, `deviation`: (channels,) of
+    its layer's channels, looked at where the unit is; `slope`: mean exponent of the images' spectra; `path`: the
+    photographs that excite it the most and others on their way through the network; `queries`: photographs for the
+    interpretability score.
     """
 
     values: NDArray[np.float32]
@@ -85,6 +86,7 @@ class Reference:
     slope: float | None = None
     path: NaturalPath | None = None
     queries: Queries | None = None
+    images: NDArray[np.int64] | None = None
 
 
 def from_json(entry: Mapping[str, Any]) -> Certificate:

@@ -15,6 +15,7 @@ from featviz.models import Model
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 
+from .correlations import ChannelCorrelations
 from .decode import Box, central_box, cut
 from .distribution import ChannelStatistics
 from .images import Images, open_images
@@ -37,7 +38,7 @@ class TopExemplars:
     def __init__(self, layer: str, k: int, reduce: Reduce = "max") -> None:
         self.layer, self.reduce = layer, reduce
         self.top, self.bottom = RunningTopK(k), RunningTopK(k, largest=False)
-        self.statistics = ChannelStatistics()
+        self.statistics, self.correlations = ChannelStatistics(), ChannelCorrelations()
 
     def update(self, batch: Batch) -> None:
         central = batch.view == 0
@@ -55,19 +56,29 @@ class TopExemplars:
         self.top.update(values, index, position)
         self.bottom.update(values, index, position)
         self.statistics.add(values)
+        self.correlations.add(values)
 
     def merge(self, other: TopExemplars) -> None:
         self.top.merge(other.top)
         self.bottom.merge(other.bottom)
         self.statistics.merge(other.statistics)
+        self.correlations.merge(other.correlations)
 
     def state(self) -> dict[str, Tensor]:
-        parts = {"top": self.top.state(), "bottom": self.bottom.state(), "statistics": self.statistics.state()}
-        return {f"{name} {key}": value for name, part in parts.items() for key, value in part.items()}
+        return {f"{name} {key}": value for name, part in self._parts().items() for key, value in part.state().items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        for name, part in (("top", self.top), ("bottom", self.bottom), ("statistics", self.statistics)):
-            part.load({key.split(" ", 1)[1]: value for key, value in state.items() if key.startswith(f"{name} ")})
+        for name, part in self._parts().items():
+            own = {key: value for key, value in state.items() if key.startswith(f"{name} ")}
+            part.load({key.removeprefix(f"{name} "): value for key, value in own.items()})
+
+    def _parts(self) -> dict[str, RunningTopK | ChannelStatistics | ChannelCorrelations]:
+        return {
+            "top": self.top,
+            "bottom": self.bottom,
+            "statistics": self.statistics,
+            "correlations": self.correlations,
+        }
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class LayerExemplars:
-    """A layer's rankings, statistics and receptive fields.
+    """A layer's rankings, statistics, correlations and receptive fields.
 
     `grid`: (rows, columns) of its map; `extent`: (height, width) of the effective receptive field, in input pixels.
     """
@@ -98,6 +109,7 @@ class LayerExemplars:
     top: Ranking
     bottom: Ranking
     statistics: ChannelStatistics
+    correlations: ChannelCorrelations
     fields: ReceptiveFields
     grid: tuple[int, int]
     extent: tuple[float, float]
@@ -197,15 +209,35 @@ def exemplars(
             consumers[layer].merge(part)
     if len(skipped) == len(against):
         raise UserError(f"not one of the {len(against)} images of {against.source!r} could be decoded.")
-    fields = receptive_fields(model, names)
-    views = _some_views(model, against, {entry.name for entry in skipped})
+    return assemble(model, against, consumers, skipped, k=k, reduce=reduce)
+
+
+def assemble(
+    model: Model,
+    images: Images,
+    consumers: Mapping[str, TopExemplars],
+    skipped: Sequence[Skipped],
+    *,
+    k: int,
+    reduce: Reduce,
+) -> Exemplars:
+    """What consumers, one for each layer, found in the images, with the layers' receptive fields."""
+    fields = receptive_fields(model, list(consumers))
+    views = _some_views(model, images, {entry.name for entry in skipped})
+    trunk = Trunk(model, list(consumers), fold=False)
     found = {}
     for layer, consumer in consumers.items():
         _, rows, columns = trunk.map_size(layer)
-        ranked = (consumer.top.ranking(), consumer.bottom.ranking())
-        extent = effective_size(model, layer, views)
-        found[layer] = LayerExemplars(*ranked, consumer.statistics, fields[layer], (rows, columns), extent)
-    return Exemplars(model, against, found, tuple(skipped), k, reduce)
+        found[layer] = LayerExemplars(
+            consumer.top.ranking(),
+            consumer.bottom.ranking(),
+            consumer.statistics,
+            consumer.correlations,
+            fields[layer],
+            (rows, columns),
+            effective_size(model, layer, views),
+        )
+    return Exemplars(model, images, found, tuple(skipped), k, reduce)
 
 
 def _some_views(model: Model, images: Images, bad: set[str], count: int = 8) -> Tensor:

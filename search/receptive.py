@@ -16,6 +16,8 @@ Box = tuple[float, float, float, float]
 
 # Markers per forward pass.
 _BATCH = 16
+# Width of the strip that is sent through instead of a whole image.
+_STRIP = 64
 # Share of the gradient's energy that an effective field leaves out, half of it at either end of each side.
 _OUTSIDE = 0.1
 
@@ -80,7 +82,7 @@ def _reached(
     model: Model, network: torch.nn.Module, layers: list[str], length: int, dimension: int
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Layer -> which rows (length, map rows) and columns (length, map columns) each marked input line reaches."""
-    size = model.preprocess.size
+    size = _narrow(model, network, layers, dimension)
     grey = torch.zeros(1, model.preprocess.channels, *size)
     found: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
     for start in range(0, length, _BATCH):
@@ -98,6 +100,23 @@ def _reached(
         layer: (torch.cat([rows for rows, _ in parts]), torch.cat([columns for _, columns in parts]))
         for layer, parts in found.items()
     }
+
+
+def _narrow(model: Model, network: torch.nn.Module, layers: list[str], dimension: int) -> tuple[int, int]:
+    """The input's size, cut to a strip along the dimension that is marked where the network takes one: much less work.
+
+    What a row of the map depends on does not hang on how wide the image is.
+    """
+    height, width = model.preprocess.size
+    strip = (height, min(width, _STRIP)) if dimension == 2 else (min(height, _STRIP), width)
+    try:
+        with torch.inference_mode():
+            outputs = outputs_at(network, torch.zeros(2, model.preprocess.channels, *strip), layers)
+        for layer, output in outputs.items():
+            infer_layout(network, layer, output, batch=2, size=strip)
+    except (RuntimeError, AssertionError, ValueError):
+        return (height, width)
+    return strip
 
 
 def _extent(reached: Tensor) -> Tensor:

@@ -48,19 +48,22 @@ def references(
     *,
     similarity: Model | None = None,
     seed: int = 0,
+    also: Mapping[str, Consumer] | None = None,
     workers: int | None = None,
     keep: Keep = keep_nothing,
     progress: Progress = silent,
 ) -> DataSetReference:
     """What the images say about each unit: one pass, then one per layer over the few that excite its units the most.
 
-    similarity: a network whose output is its features, for the interpretability score (see `featviz.mis`).
+    also: further consumers by name, filled in the same pass; they see the units' layers. similarity: a network whose
+    output is its features, for the interpretability score (see `featviz.mis`).
     """
     units = list(dict.fromkeys(units))
     found, spectra = UnitValues(units), Spectra()
     moments = {key: ChannelMoments(*key) for key in dict.fromkeys((unit.layer, unit.position) for unit in units)}
     consumers: dict[str, Consumer] = {"values": found, "spectra": spectra}
     consumers |= {f"moments {number}": each for number, each in enumerate(moments.values())}
+    consumers |= dict(also or {})
     layers = list(dict.fromkeys(unit.layer for unit in units))
 
     def run() -> Scanned:
@@ -75,8 +78,9 @@ def references(
     references = {}
     for unit in units:
         mean, deviation = moments[unit.layer, unit.position].moments()
+        values, numbers = ranked[unit].values, ranked[unit].images
         references[unit] = Reference(
-            ranked[unit].values, mean, deviation, spectra.slope(), paths.get(unit), queries.get(unit)
+            values, mean, deviation, spectra.slope(), paths.get(unit), queries.get(unit), numbers
         )
     return DataSetReference(references, spectra.spectrum(), skipped)
 

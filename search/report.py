@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,9 @@ def write(
     found: Exemplars, folder: OutputFolder, *, units: Sequence[tuple[str, int]] = (), progress: Progress = silent
 ) -> dict[str, bytes]:
     """Write everything but the manifest; returns the sheets' PNGs by file name, layers before units."""
-    strongest = {layer: _as_json(found, layer) for layer in found.layers}
-    weakest = {layer: _as_json(found, layer, weakest=True) for layer in found.layers}
+    every = {layer: range(len(entry.top.values)) for layer, entry in found.layers.items()}
+    strongest = {layer: exemplars_json(found, layer, channels) for layer, channels in every.items()}
+    weakest = {layer: exemplars_json(found, layer, channels, weakest=True) for layer, channels in every.items()}
     folder.write_json("exemplars.json", strongest)
     folder.write_json("weakest.json", weakest)
     folder.write_json("statistics.json", {layer: _statistics(found, layer) for layer in found.layers})
@@ -36,10 +37,12 @@ def write(
     return {str(file.relative_to(folder.path)): file.read_bytes() for file in files}
 
 
-def _as_json(found: Exemplars, layer: str, *, weakest: bool = False) -> dict[str, list[dict[str, Any]]]:
+def exemplars_json(
+    found: Exemplars, layer: str, channels: Iterable[int], *, weakest: bool = False
+) -> dict[str, list[dict[str, Any]]]:
     """Channel -> its exemplars; `box` is all of the image where the layer is global."""
     entries: dict[str, list[dict[str, Any]]] = {}
-    for channel in range(len(found.layers[layer].top.values)):
+    for channel in channels:
         entries[str(channel)] = [
             {
                 "image": entry.image,
@@ -74,6 +77,8 @@ def _statistics(found: Exemplars, layer: str) -> dict[str, Any]:
         "input": [height, width],
         "global": fields.fields.is_global,
         "effective_size": list(fields.extent),
+        "dead": fields.correlations.dead(),
+        "duplicates": [list(pair) for pair in fields.correlations.duplicates()],
         "channels": {name: [_finite(value) for value in column.tolist()] for name, column in columns.items()},
     }
 

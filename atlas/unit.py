@@ -1,0 +1,113 @@
+"""The command `atlas unit`: everything known of one unit, on one card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from featviz.errors import UserError
+from featviz.models import Model
+from featviz.output import OutputFolder
+from featviz.progress import Progress, silent
+from featviz.superstimuli import Drawing, check, render
+from featviz.units import Unit, parse_units
+from search.card import UnitCard, as_json, unit_card
+from search.card_figure import draw
+from search.exemplars import TopExemplars, assemble
+from search.images import Images, open_images
+from search.reference import references
+from search.report import exemplars_json
+
+from .build import Clock, versions
+from .explorer import sheets_page
+from .figure import save_figure
+
+
+def draw_card(
+    model: Model,
+    word: str | Unit,
+    *,
+    out: str | Path,
+    images: str | Path | Images,
+    drawing: Drawing | None = None,
+    k: int = 9,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> UnitCard | None:
+    """Find out what one unit responds to: card.png, card.json, exemplars.json, superstimuli, index.html, manifest.json.
+
+    word: one unit, as `parse_units` reads it. Returns the card, None where a finished folder held it already. Work that
+    a stopped run of the same settings left is not done again.
+    """
+    drawing = drawing or Drawing()
+    unit = _one(word, model)
+    both = [unit, replace(unit, sign=-unit.sign)]
+    check(model, both, drawing)
+    against = open_images(images)
+    folder = OutputFolder.claim(
+        out,
+        {
+            "command": "unit",
+            "unit": str(unit),
+            "k": k,
+            "settings": asdict(drawing),
+            "device": model.device.type,
+            "weights": model.fingerprint,
+            "images": against.fingerprint,
+        },
+        overwrite=overwrite,
+    )
+    if folder.finished:
+        return None
+    clock = Clock()
+    top = TopExemplars(unit.layer, k)
+    found = references(
+        model, both, against, also={"exemplars": top}, seed=drawing.seed, workers=workers, keep=folder.arrays,
+        progress=progress,
+    )  # fmt: skip
+    clock.lap("images")
+    certificates = render(
+        model, both, folder, drawing, references=found.units, spectrum=found.spectrum, progress=progress
+    )
+    clock.lap("pictures")
+    exemplars = assemble(model, against, {unit.layer: top}, found.skipped, k=k, reduce="max")
+    card = unit_card(model, unit, certificates, exemplars, found.units[unit], seed=drawing.seed)
+    folder.write_json("card.json", as_json(card))
+    folder.write_json("exemplars.json", exemplars_json(exemplars, unit.layer, [unit.channel]))
+    sheet = folder.write("card.png", partial(save_figure, draw(card, folder.path)))
+    page = sheets_page(title=card.name, sheets={"card.png": sheet.read_bytes()}, facts=_facts(card))
+    folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    clock.lap("card")
+    folder.finish(
+        {
+            "command": "unit",
+            "model": model.name,
+            "unit": str(unit),
+            "settings": asdict(drawing),
+            "versions": versions(),
+            "images": {
+                "source": Path(against.source).name,
+                "used": len(card.values),
+                "skipped": [asdict(entry) for entry in found.skipped],
+            },
+            "seconds": clock.laps,
+        }
+    )
+    return card
+
+
+def _one(word: str | Unit, model: Model) -> Unit:
+    units = [word] if isinstance(word, Unit) else parse_units(word, model)
+    if len(units) != 1:
+        raise UserError(f"a card shows one unit; {word!r} names {len(units)}. `atlas render` draws many.")
+    if units[0].vectors:
+        raise UserError("a card shows a channel, a neuron or a class; exemplars of directions are not found yet.")
+    return units[0]
+
+
+def _facts(card: UnitCard) -> dict[str, Any]:
+    first = card.certificates[0]
+    return {"model": card.exemplars.model.name, "images": len(card.values), **asdict(first)}

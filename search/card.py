@@ -1,0 +1,92 @@
+"""The unit card: on one page, what one unit responds to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featviz.certificate import Certificate, Reference
+from featviz.models import Model
+from featviz.units import Unit
+
+from .exemplars import Exemplars
+from .selectivity import Selectivity, class_selectivity
+from .stimuli import FAMILIES, Tuning, orientation_selectivity, tuning
+
+
+@dataclass(frozen=True)
+class UnitCard:
+    """What is known of one unit.
+
+    `certificates`: of its superstimuli, then of its opposite's; `exemplars`: of its layer; `values`, `labels`:
+    (images,) its own activation on each image and the image's class; `selectivity`: None where the images have no
+    classes worth the name; `tunings`: by family of stimuli; `similar`: (channel, correlation) of channels that go with
+    it.
+    """
+
+    unit: Unit
+    name: str
+    certificates: tuple[Certificate, ...]
+    exemplars: Exemplars
+    values: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    selectivity: Selectivity | None
+    tunings: tuple[Tuning, ...]
+    similar: tuple[tuple[int, float], ...]
+
+
+def unit_card(
+    model: Model,
+    unit: Unit,
+    certificates: Sequence[Certificate],
+    exemplars: Exemplars,
+    reference: Reference,
+    *,
+    seed: int = 0,
+) -> UnitCard:
+    """Put a unit's card together; the tuning curves are measured here.
+
+    reference: what the data set says about the unit.
+    """
+    found = exemplars.layers[unit.layer]
+    every = np.array(exemplars.images.labels, dtype=np.int64)
+    labels = every if reference.images is None else every[reference.images]
+    extent = float(min(max(found.extent), min(model.preprocess.size)))
+    tunings = [tuning(model, unit.layer, family(model.preprocess.size, extent)) for family in FAMILIES.values()]
+    label = model.labels[unit.channel] if unit.is_class and unit.channel < len(model.labels) else ""
+    return UnitCard(
+        unit,
+        f"{unit} {label}".strip(),
+        tuple(certificates),
+        exemplars,
+        reference.values,
+        labels,
+        class_selectivity(reference.values, labels, seed=seed),
+        tuple(tunings),
+        tuple(found.correlations.similar(unit.channel)),
+    )
+
+
+def as_json(card: UnitCard) -> dict[str, object]:
+    """The card's figures, without pictures."""
+    return {
+        "unit": str(card.unit),
+        "name": card.name,
+        "images": len(card.values),
+        "median": float(np.median(card.values)),
+        "selectivity": None if card.selectivity is None else vars(card.selectivity),
+        "similar": [{"channel": channel, "correlation": value} for channel, value in card.similar],
+        "tuning": {found.name: _tuning_json(found, card.unit) for found in card.tunings},
+    }
+
+
+def _tuning_json(found: Tuning, unit: Unit) -> dict[str, object]:
+    curve = (found.responses[:, unit.channel] * unit.sign).tolist()
+    known: dict[str, object] = {found.along: found.values.tolist(), "responses": curve}
+    if found.along == "orientation":
+        preferred, strength = orientation_selectivity(found, period=180 if found.name == "bars" else 360)
+        known |= {"preferred": float(preferred[unit.channel]), "selectivity": float(strength[unit.channel])}
+    return known

@@ -1,0 +1,245 @@
+"""The unit card as one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from PIL import Image
+
+from featviz.certificate import Certificate
+
+from .card import UnitCard
+from .exemplars import Exemplar
+from .sheet import INK, QUIET, crop, whole
+from .stimuli import Tuning, orientation_selectivity
+
+BLUE = "#2f6fb3"
+_TILE = 150
+
+
+def draw(card: UnitCard, folder: Path) -> Figure:
+    """The card as one figure; folder: where the superstimuli lie."""
+    figure = Figure(figsize=(14, 17), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        6,
+        1,
+        height_ratios=[3.0, 2.5, 1.1, 1.8, 1.0, 1.5],
+        left=0.045,
+        right=0.975,
+        top=0.915,
+        bottom=0.035,
+        hspace=0.42,
+    )
+    figure.text(0.045, 0.968, card.name, fontsize=22, color=INK, va="center")
+    figure.text(0.045, 0.947, _summary(card), fontsize=11, color=QUIET, va="center")
+    _superstimuli(figure, grid[0], card, folder)
+    _strongest(figure, grid[1], card)
+    _weakest(figure, grid[2], card)
+    _distribution(figure, grid[3], card)
+    _similar(figure, grid[4], card)
+    _tunings(figure, grid[5], card)
+    return figure
+
+
+def _summary(card: UnitCard) -> str:
+    model, images = card.exemplars.model, card.exemplars.images
+    fields = card.exemplars.layers[card.unit.layer]
+    reach = "reaches the whole image" if fields.fields.is_global else f"reaches {_side(card)} pixels"
+    return (
+        f"{model.name}, {len(card.values)} images of {Path(images.source).name}; {reach}, effectively "
+        f"{fields.extent[0]:.0f} x {fields.extent[1]:.0f} of {model.preprocess.size[0]} x {model.preprocess.size[1]}"
+    )
+
+
+def _side(card: UnitCard) -> int:
+    rows = card.exemplars.layers[card.unit.layer].fields.rows
+    return int((rows[:, 1] - rows[:, 0]).max())
+
+
+def _superstimuli(figure: Figure, place: SubplotSpec, card: UnitCard, folder: Path) -> None:
+    inner = place.subgridspec(1, 3, width_ratios=[1, 1, 1.5], wspace=0.03)
+    for number, entry in enumerate(_shown(card.certificates)):
+        axes = figure.add_subplot(inner[number])
+        with Image.open(folder / entry.file) as picture:
+            axes.imshow(np.asarray(picture.convert("RGBA")))
+        axes.set_axis_off()
+        opposite = entry.unit.startswith("-")
+        axes.set_title("excites its opposite the most" if opposite else "excites it the most", fontsize=11, color=INK)
+    axes = figure.add_subplot(inner[2])
+    axes.set_axis_off()
+    first = card.certificates[0]
+    lines = [f"{name:<22}{value}" for name, value in _facts(card, first)]
+    axes.text(0.08, 0.97, "\n".join(lines), fontsize=10.5, color=INK, va="top", family="monospace", linespacing=1.5)
+
+
+def _shown(certificates: Sequence[Certificate]) -> list[Certificate]:
+    """The first picture of the unit and the first of its opposite."""
+    return list({entry.unit: entry for entry in reversed(certificates)}.values())[::-1][:2]
+
+
+def _facts(card: UnitCard, entry: Certificate) -> list[tuple[str, str]]:
+    path = [step.score for step in (entry.path_similarity or {}).values() if step.score is not None]
+    facts = [
+        ("activation", _number(entry.activation)),
+        ("gain over images", _number(entry.gain)),
+        ("on shifted views", "–" if entry.robustness is None else f"{entry.robustness:.0%}"),
+        ("rank in the layer", "–" if entry.rank is None else str(entry.rank)),
+        ("z in the layer", _number(entry.selectivity)),
+        ("spectrum off by", _number(entry.slope_error)),
+        ("path similarity", _number(float(np.mean(path)) if path else None)),
+        ("images: median", _number(float(np.median(card.values)))),
+        ("images: largest", _number(float(card.values.max()))),
+        ("images: above zero", f"{(card.values > 0).mean():.0%}"),
+    ]
+    return facts + _class_facts(card)
+
+
+def _class_facts(card: UnitCard) -> list[tuple[str, str]]:
+    known = card.selectivity
+    if known is None:
+        return [("preferred class", "too few images per class")]
+    labels = card.exemplars.model.labels
+    name = labels[known.label] if known.label < len(labels) else _class_name(card, known.label)
+    return [
+        ("preferred class", name),
+        ("above the others by", f"{known.index:.2f} sd [{known.interval[0]:.2f}, {known.interval[1]:.2f}]"),
+        ("by chance", f"{known.chance[0]:.2f} to {known.chance[1]:.2f} sd, p = {known.p:.3f}"),
+    ]
+
+
+def _class_name(card: UnitCard, label: int) -> str:
+    images = card.exemplars.images
+    return next((images.class_names[i] for i, own in enumerate(images.labels) if own == label), "") or f"class {label}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _strongest(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
+    entries = card.exemplars.of(card.unit.layer, card.unit.channel, weakest=card.unit.sign < 0)[:9]
+    inner = place.subgridspec(2, 9, wspace=0.05, hspace=0.05)
+    for column, entry in enumerate(entries):
+        image = card.exemplars.images.open(entry.image)
+        for row, picture in enumerate(
+            (crop(image, entry.effective_box, _TILE), whole(image, entry.effective_box, _TILE))
+        ):
+            axes = figure.add_subplot(inner[row, column])
+            axes.imshow(np.asarray(picture))
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(f"{entry.value:.3g}", fontsize=9, color=INK, pad=3)
+            else:
+                text = _label(card, entry)
+                axes.text(0.5, -0.04, text, transform=axes.transAxes, fontsize=8, color=QUIET, ha="center", va="top")
+    _heading(figure, place, "strongest images: the part that moves it (above), in the whole image (below)")
+
+
+def _weakest(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
+    entries = card.exemplars.of(card.unit.layer, card.unit.channel, weakest=card.unit.sign > 0)[:9]
+    inner = place.subgridspec(1, 9, wspace=0.05)
+    for column, entry in enumerate(entries):
+        axes = figure.add_subplot(inner[column])
+        image = card.exemplars.images.open(entry.image)
+        axes.imshow(np.asarray(crop(image, (0, 0, *image.size), _TILE)))
+        axes.set_axis_off()
+        axes.set_title(f"{entry.value:.3g}", fontsize=9, color=INK, pad=3)
+    _heading(figure, place, "weakest images")
+
+
+def _label(card: UnitCard, entry: Exemplar) -> str:
+    text = card.exemplars.images.class_names[entry.image] or entry.name
+    return text if len(text) <= 18 else f"{text[:17]}…"
+
+
+def _distribution(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
+    """How often each activation occurs, and how much it adds to the mean: x p(x)."""
+    inner = place.subgridspec(1, 2, wspace=0.16)
+    counts, bounds = np.histogram(card.values, bins=min(60, max(8, len(card.values) // 8)))
+    middle = (bounds[:-1] + bounds[1:]) / 2
+    width = bounds[1] - bounds[0]
+    density = counts / counts.sum() / width
+    what = "activation" if card.unit.position is not None or card.unit.is_class else "activation (mean over the map)"
+    panels = (
+        (density, f"how often each {what} occurs; the median dotted"),
+        (middle * density, "what each adds to the mean: x p(x)"),
+    )
+    for column, (heights, text) in enumerate(panels):
+        axes = figure.add_subplot(inner[column])
+        axes.bar(middle, heights, width=width, color=BLUE, linewidth=0)
+        axes.axvline(float(np.median(card.values)), color=INK, linewidth=1, linestyle=":")
+        axes.set_title(text, fontsize=10, color=INK, loc="left")
+        _plain(axes)
+
+
+def _similar(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
+    inner = place.subgridspec(1, 5, wspace=0.08)
+    for column, (channel, correlation) in enumerate(card.similar[:5]):
+        entries = card.exemplars.of(card.unit.layer, channel)[:3]
+        strip = Image.new("RGB", (3 * 84 - 4, 80), "white")
+        for number, entry in enumerate(entries):
+            picture = crop(card.exemplars.images.open(entry.image), entry.effective_box, 80)
+            strip.paste(picture, (number * 84, 0))
+        axes = figure.add_subplot(inner[column])
+        axes.imshow(np.asarray(strip))
+        axes.set_axis_off()
+        axes.set_title(f"{_channel_name(card, channel)}, r = {correlation:.2f}", fontsize=9, color=INK)
+    _heading(figure, place, "channels whose values go with it over the images")
+
+
+def _channel_name(card: UnitCard, channel: int) -> str:
+    labels = card.exemplars.model.labels
+    if not card.unit.is_class or channel >= len(labels):
+        return f"{card.unit.layer}:{channel}"
+    return labels[channel] if len(labels[channel]) <= 20 else f"{labels[channel][:19]}…"
+
+
+def _tunings(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
+    inner = place.subgridspec(1, len(card.tunings), wspace=0.32)
+    for column, found in enumerate(card.tunings):
+        axes = figure.add_subplot(inner[column])
+        curve = found.responses[:, card.unit.channel] * card.unit.sign
+        axes.plot(found.values, curve, color=BLUE, linewidth=1.6, marker="o", markersize=2.5)
+        axes.axhline(0, color=QUIET, linewidth=0.6)
+        if found.along in ("frequency", "diameter"):
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter("")
+        axes.set_title(_tuning_title(found, card.unit.channel), fontsize=9, color=INK)
+        axes.set_xlabel(_UNITS[found.along], fontsize=8)
+        _plain(axes)
+    _heading(
+        figure, place, "answers to synthetic stimuli at the middle of the map, less the answer to grey", lift=0.022
+    )
+
+
+_UNITS = {
+    "orientation": "degrees",
+    "frequency": "cycles per pixel",
+    "diameter": "pixels",
+    "hue": "degrees",
+}
+
+
+def _tuning_title(found: Tuning, channel: int) -> str:
+    if found.along != "orientation":
+        return found.name
+    preferred, strength = orientation_selectivity(found, period=180 if found.name == "bars" else 360)
+    return f"{found.name}: {preferred[channel]:.0f}°, OSI {strength[channel]:.2f}"
+
+
+def _heading(figure: Figure, place: SubplotSpec, text: str, *, lift: float = 0.014) -> None:
+    box = place.get_position(figure)
+    figure.text(box.x0, box.y1 + lift, text, fontsize=11, color=INK, va="bottom")
+
+
+def _plain(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(labelsize=8)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from toys import noise_folder, toy_model
+
+from atlas.unit import draw_card
+from featviz.errors import UserError
+from featviz.superstimuli import Drawing
+from search.images import open_images
+
+QUICK = Drawing(size=32, steps=4)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 images of four classes, those of the second brighter."""
+    folder = noise_folder(tmp_path_factory.mktemp("labelled"), 40)
+    for number in range(1, 40, 4):
+        with Image.open(folder / f"{number:03d}.png") as image:
+            brighter = 128 + np.asarray(image) // 2
+        Image.fromarray(brighter.astype(np.uint8)).save(folder / f"{number:03d}.png")
+    rows = "".join(f"{number:03d}.png,{number % 4},kind {number % 4}\n" for number in range(40))
+    (folder / "labels.csv").write_text(f"file,class_index,name\n{rows}")
+    return folder
+
+
+def test_a_card_holds_what_its_parts_say(tmp_path: Path, labelled: Path) -> None:
+    card = draw_card(toy_model(), "4:2", out=tmp_path / "x", images=labelled, drawing=QUICK)
+    assert card is not None
+    assert [entry.unit for entry in card.certificates] == ["4:2", "-4:2"]
+    assert len(card.values) == 40
+    assert card.certificates[0].dataset_max == pytest.approx(card.values.max())
+    assert card.selectivity is not None
+    assert card.selectivity.classes == 4
+    assert [found.name for found in card.tunings] == ["bars", "edges", "gratings", "curves", "dots", "colors"]
+    assert len(card.similar) == 5
+    stored = json.loads((tmp_path / "x" / "card.json").read_text())
+    assert stored["unit"] == "4:2"
+    assert stored["selectivity"]["label"] == card.selectivity.label
+    assert len(stored["tuning"]["bars"]["responses"]) == 16
+    best = json.loads((tmp_path / "x" / "exemplars.json").read_text())["2"]
+    assert [entry["image"] for entry in best] == [entry.image for entry in card.exemplars["4", 2]]
+    with Image.open(tmp_path / "x" / "card.png") as sheet:
+        assert sheet.size == (1400, 1700)
+        assert np.asarray(sheet.convert("L")).std() > 30
+    page = (tmp_path / "x" / "index.html").read_text()
+    assert "4:2" in page
+    assert "default-src 'none'" in page
+    again = draw_card(
+        toy_model(), "4:2", out=tmp_path / "x", images=labelled, drawing=QUICK,
+        progress=lambda *_: pytest.fail("worked again"),
+    )  # fmt: skip
+    assert again is None
+
+
+@pytest.mark.parametrize("word", ["-4:1", "4:3@center", "class:b", "1:0@2,3"])
+def test_every_kind_of_unit_has_a_card(tmp_path: Path, labelled: Path, word: str) -> None:
+    card = draw_card(toy_model(), word, out=tmp_path / "x", images=labelled, drawing=QUICK, k=3)
+    assert card is not None
+    opposite = str(card.unit)[1:] if word.startswith("-") else f"-{card.unit}"
+    assert [entry.unit for entry in card.certificates] == [str(card.unit), opposite]
+
+
+def test_images_without_labels_have_no_selectivity(tmp_path: Path) -> None:
+    images = open_images(noise_folder(tmp_path / "images", 9))
+    card = draw_card(toy_model(), "4:2", out=tmp_path / "x", images=images, drawing=QUICK)
+    assert card is not None
+    assert card.selectivity is None
+    assert json.loads((tmp_path / "x" / "card.json").read_text())["selectivity"] is None
+
+
+def test_a_card_shows_one_unit_and_no_direction(tmp_path: Path, labelled: Path) -> None:
+    with pytest.raises(UserError, match="a card shows one unit; '4:0-2' names 3"):
+        draw_card(toy_model(), "4:0-2", out=tmp_path / "x", images=labelled)
+    np.save(tmp_path / "v.npy", np.eye(6, dtype=np.float32))
+    with pytest.raises(UserError, match="directions are not found yet"):
+        draw_card(toy_model(), f"4:{tmp_path / 'v.npy'}#0", out=tmp_path / "x", images=labelled)
+    assert not (tmp_path / "x").exists()
