@@ -111,7 +111,9 @@ def scan(
     cutter = _Cutter(images, wanted, model.preprocess, views, seed)
     skipped: list[Skipped] = []
     seen = 0
-    for views_of_images in _batches(_loader(cutter, workers), batch, skipped, progress, len(wanted)):
+    for views_of_images in _batches(
+        _loader(cutter, workers, -(-batch // views)), batch, skipped, progress, len(wanted)
+    ):
         with torch.inference_mode():
             pixels = views_of_images.pixels.to(trunk.device, non_blocking=True).float() / 255
             activations = {name: maps.float() for name, maps in trunk(pixels).items()}
@@ -194,17 +196,25 @@ class _Cutter(Dataset[Any]):
         return random_box(size, self.how, generator_for(self.seed, f"view {number}/{view}"))
 
 
-def _loader(cutter: _Cutter, workers: int | None) -> DataLoader[Any]:
+def _loader(cutter: _Cutter, workers: int | None, at_once: int) -> DataLoader[Any]:
     if workers is None:
         workers = max(1, min(8, (os.cpu_count() or 2) - 1))
     workers = 0 if len(cutter) < 8 else workers  # starting a process takes longer than a few images
     return DataLoader(
         cutter,
-        batch_size=None,
+        batch_size=at_once,
+        collate_fn=_collected,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # else the loader draws from the global one
     )
+
+
+def _collected(items: Sequence[_Views | Skipped]) -> tuple[int, _Views | None, list[Skipped]]:
+    """How many images, their views joined, the damaged: in the worker, as each tensor it sends costs a shared file."""
+    views = [item for item in items if isinstance(item, _Views)]
+    damaged = [item for item in items if isinstance(item, Skipped)]
+    return len(items), _Views.join(views) if views else None, damaged
 
 
 def _batches(
@@ -212,17 +222,18 @@ def _batches(
 ) -> Iterator[_Views]:
     """Batches of `size` views (the last may be smaller); damaged images go to `skipped` instead."""
     waiting: list[_Views] = []
-    for done, item in enumerate(loader, 1):
-        if isinstance(item, Skipped):
-            skipped.append(item)
-        else:
-            waiting.append(item.owned())
+    done = 0
+    for count, views, damaged in loader:
+        done += count
+        skipped.extend(damaged)
+        if views is not None:
+            waiting.append(views.owned())
         if sum(len(part.pixels) for part in waiting) >= size:
-            joined = _Views.join(waiting)
+            joined = _Views.join(waiting) if len(waiting) > 1 else waiting[0]
             whole = len(joined.pixels) - len(joined.pixels) % size
             for start in range(0, whole, size):
                 yield joined.part(start, start + size)
-            waiting = [joined.part(whole)]
+            waiting = [joined.part(whole)] if whole < len(joined.pixels) else []
         progress("reading images", done, total)
-    if waiting and sum(len(part.pixels) for part in waiting):
+    if waiting:
         yield _Views.join(waiting)
