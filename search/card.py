@@ -15,6 +15,7 @@ from featviz.units import Unit
 from .exemplars import Exemplars
 from .selectivity import Selectivity, class_selectivity
 from .stimuli import FAMILIES, Tuning, orientation_selectivity, tuning
+from .sufficiency import Sufficiency, crop_sufficiency
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class UnitCard:
     `certificates`: of its superstimuli, then of its opposite's; `exemplars`: of its layer; `values`, `labels`:
     (images,) its own activation on each image and the image's class; `selectivity`: None where the images have no
     classes worth the name; `tunings`: by family of stimuli; `similar`: (channel, correlation) of channels that go with
-    it.
+    it; `sufficiency`: for each exemplar, what its crop keeps of the activation, empty for a negative unit.
     """
 
     unit: Unit
@@ -36,6 +37,7 @@ class UnitCard:
     selectivity: Selectivity | None
     tunings: tuple[Tuning, ...]
     similar: tuple[tuple[int, float], ...]
+    sufficiency: tuple[Sufficiency, ...]
 
 
 def unit_card(
@@ -67,6 +69,7 @@ def unit_card(
         class_selectivity(reference.values, labels, seed=seed),
         tuple(tunings),
         tuple(found.correlations.similar(unit.channel)),
+        tuple(crop_sufficiency(exemplars, unit.layer, unit.channel)) if unit.sign > 0 else (),
     )
 
 
@@ -78,6 +81,7 @@ def as_json(card: UnitCard) -> dict[str, object]:
         "images": len(card.values),
         "median": float(np.median(card.values)),
         "selectivity": None if card.selectivity is None else vars(card.selectivity),
+        "sufficiency": [vars(entry) for entry in card.sufficiency],
         "similar": [{"channel": channel, "correlation": value} for channel, value in card.similar],
         "tuning": {found.name: _tuning_json(found, card.unit) for found in card.tunings},
     }

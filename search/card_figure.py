@@ -98,7 +98,15 @@ def _facts(card: UnitCard, entry: Certificate) -> list[tuple[str, str]]:
         ("images: largest", _number(float(card.values.max()))),
         ("images: above zero", f"{(card.values > 0).mean():.0%}"),
     ]
-    return facts + _class_facts(card)
+    return facts + _crop_facts(card) + _class_facts(card)
+
+
+def _crop_facts(card: UnitCard) -> list[tuple[str, str]]:
+    known = [(each.alone, each.without) for each in card.sufficiency if each.alone is not None]
+    if not known:
+        return []
+    alone, without = np.median(np.array(known, dtype=float), axis=0)
+    return [("crop alone keeps", f"{alone:.0%} (median)"), ("image without it", f"{without:.0%}")]
 
 
 def _class_facts(card: UnitCard) -> list[tuple[str, str]]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from featviz.errors import UserError, unknown
 from featviz.layers import OUTPUT, find_layers
 from featviz.models import Model
+from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 
@@ -149,6 +152,24 @@ class Exemplars:
         ranking = found.bottom if weakest else found.top
         rows = zip(ranking.values[channel], ranking.index[channel], ranking.position[channel], strict=True)
         return [self._exemplar(found, *(entry.item() for entry in row)) for row in rows if row[1] >= 0]
+
+    def sheet(self, unit: tuple[str, int]) -> Image.Image:
+        """The unit's contact sheet: the part of each image that moves it, and the whole."""
+        from .sheet import unit_sheet  # it takes exemplars apart, so it comes after them
+
+        return unit_sheet(self, *unit)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write exemplars.json, weakest.json, statistics.json and a sheet per layer into a new or empty folder."""
+        from .report import write
+
+        about = {"command": "exemplars", "weights": self.model.fingerprint, "images": self.images.fingerprint}
+        settings = {"layers": list(self.layers), "k": self.k, "reduce": self.reduce}
+        out = OutputFolder.claim(folder, {**about, **settings, "saved from": "Python"}, overwrite=overwrite)
+        if not out.finished:
+            write(self, out)
+            out.finish({**settings, "command": "exemplars", "model": self.model.name})
+        return out.path
 
     def _exemplar(self, found: LayerExemplars, value: float, image: float, position: float) -> Exemplar:
         number = int(image)

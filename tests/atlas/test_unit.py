@@ -39,6 +39,7 @@ def test_a_card_holds_what_its_parts_say(tmp_path: Path, labelled: Path) -> None
     assert card.selectivity.classes == 4
     assert [found.name for found in card.tunings] == ["bars", "edges", "gratings", "curves", "dots", "colors"]
     assert len(card.similar) == 5
+    assert len(card.sufficiency) == 9
     stored = json.loads((tmp_path / "x" / "card.json").read_text())
     assert stored["unit"] == "4:2"
     assert stored["selectivity"]["label"] == card.selectivity.label

@@ -51,3 +51,12 @@ def test_sheets_hold_every_exemplar(tmp_path: Path, count: int) -> None:
     first = found["4", 0][0]
     expected = np.asarray(crop(found.images.open(first.image), first.effective_box, 24))
     assert np.array_equal(overview[40:64, 8 + 44 : 8 + 68], expected)
+
+
+def test_from_python_exemplars_show_and_save_themselves(tmp_path: Path) -> None:
+    found = exemplars(toy_model(), open_images(noise_folder(tmp_path / "images", 6)), "4", k=2)
+    assert np.array_equal(np.asarray(found.sheet(("4", 1))), np.asarray(unit_sheet(found, "4", 1)))
+    out = found.save(tmp_path / "out")
+    names = {file.name for file in out.iterdir()}
+    assert names == {"exemplars.json", "weakest.json", "statistics.json", "layer-4.png", "manifest.json"}
+    assert found.save(tmp_path / "out") == out
