@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from featviz.errors import UserError
+from featviz.errors import UserError, unknown
 from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.units import Unit, parse_units
-from search.exemplars import SHARD, Exemplars, Reduce, exemplars
+from search.exemplars import SHARD, Exemplars, Reduce, exemplars, layer_list
 from search.images import Images, open_images
 from search.report import write
 
@@ -42,9 +42,13 @@ def find_exemplars(
     """
     against = open_images(images)
     wanted = [unit for word in units for unit in parse_units(word, model)]
-    layers = list(dict.fromkeys([*layers, *(unit.layer for unit in wanted)]))
-    if any(unit.vectors for unit in wanted):
-        raise UserError("exemplars are found for channels and classes; directions have none yet.")
+    if any(unit.vectors or unit.sign < 0 or unit.position is not None for unit in wanted):
+        raise UserError("--units takes channels and classes; `atlas unit` shows neurons and opposites.")
+    layers = list(dict.fromkeys([*layer_list(model, layers), *(unit.layer for unit in wanted)]))
+    if reduce not in get_args(Reduce):
+        raise unknown("reduction", reduce, list(get_args(Reduce)))
+    if k < 1 or shard < 1:
+        raise UserError(f"k and the shard start at 1; got {k} and {shard}.")
     identity = {
         "command": "exemplars",
         "layers": layers,
@@ -62,7 +66,7 @@ def find_exemplars(
         model, against, layers, k=k, reduce=reduce, shard=shard, workers=workers, keep=folder.arrays, progress=progress
     )
     sheets = write(found, folder, units=_channels(wanted), progress=progress)
-    manifest = _manifest(found, identity)
+    manifest = _manifest(found, k)
     page = sheets_page(title=f"Exemplars of {model.name}", sheets=sheets, facts=_facts(found))
     folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
     folder.finish(manifest)
@@ -92,15 +96,15 @@ def _facts(found: Exemplars) -> dict[str, Any]:
     }
 
 
-def _manifest(found: Exemplars, identity: dict[str, Any]) -> dict[str, Any]:
+def _manifest(found: Exemplars, k: int) -> dict[str, Any]:
     used = len(found.images) - len(found.skipped)
     notes = list(found.images.notes)
-    if found.k > used:
-        notes.append(f"k is {found.k}, the images are {used}: each unit has {used} exemplars")
+    if k > used:
+        notes.append(f"k is {k}, the images are {used}: each unit has {used} exemplars")
     return {
         "command": "exemplars",
         "model": found.model.name,
-        "settings": {"k": found.k, "reduce": found.reduce},
+        "settings": {"k": k, "reduce": found.reduce},
         "versions": versions(),
         "images": {
             "source": Path(found.images.source).name,
@@ -109,5 +113,4 @@ def _manifest(found: Exemplars, identity: dict[str, Any]) -> dict[str, Any]:
             "notes": notes,
         },
         "layers": {layer: len(entry.top.values) for layer, entry in found.layers.items()},
-        "identity": identity,
     }

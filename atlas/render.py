@@ -139,6 +139,7 @@ class _Run:
             "settings": {**asdict(self.drawing), "start": _digest(self.drawing.start) if self.drawing.start else ""},
             "device": self.model.device.type,
             "weights": self.model.fingerprint,
+            "preprocess": asdict(self.model.preprocess),
             "images": None if self.images is None else self.images.fingerprint,
             "similarity": None if self.similarity is None else self.similarity.fingerprint,
         }

@@ -46,6 +46,8 @@ def draw_card(
     unit = _one(word, model)
     both = [unit, replace(unit, sign=-unit.sign)]
     check(model, both, drawing)
+    if k < 1:
+        raise UserError(f"--exemplars starts at 1; got {k}.")
     against = open_images(images)
     folder = OutputFolder.claim(
         out,
@@ -56,6 +58,7 @@ def draw_card(
             "settings": asdict(drawing),
             "device": model.device.type,
             "weights": model.fingerprint,
+            "preprocess": asdict(model.preprocess),
             "images": against.fingerprint,
         },
         overwrite=overwrite,
@@ -63,7 +66,7 @@ def draw_card(
     if folder.finished:
         return None
     clock = Clock()
-    top = TopExemplars(unit.layer, k)
+    top = TopExemplars(unit.layer, min(k, len(against)), place=unit.position, sign=unit.sign)
     found = references(
         model, both, against, also={"exemplars": top}, seed=drawing.seed, workers=workers, keep=folder.arrays,
         progress=progress,

@@ -94,12 +94,12 @@ def zennit_crp(model: Model, images: Images, layers: list[str]) -> None:
 
 def ours(model: Model, images: Images, layers: list[str]) -> None:
     """Exemplars of every channel, strongest and weakest, positions, statistics, correlations, receptive fields."""
-    exemplars(model, images, layers)
+    exemplars(model, images, layers, workers=1)
 
 
 def only_the_pass(model: Model, images: Images, layers: list[str]) -> None:
     """The same without what does not grow with the number of images: the receptive fields."""
-    scan(model, images, layers, [TopExemplars(layer, 9) for layer in layers])
+    scan(model, images, layers, [TopExemplars(layer, 9) for layer in layers], workers=1)
 
 
 def seconds(work: Callable[[Model, Images, list[str]], None], model: Model, images: Images, layers: list[str]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featviz.certificate import Certificate, Reference
+from featviz.errors import UserError
 from featviz.models import Model
 from featviz.units import Unit
 
@@ -25,7 +27,7 @@ class UnitCard:
     `certificates`: of its superstimuli, then of its opposite's; `exemplars`: of its layer; `values`, `labels`:
     (images,) its own activation on each image and the image's class; `selectivity`: None where the images have no
     classes worth the name; `tunings`: by family of stimuli; `similar`: (channel, correlation) of channels that go with
-    it; `sufficiency`: for each exemplar, what its crop keeps of the activation, empty for a negative unit.
+    it; `sufficiency`: for each exemplar, what its crop keeps of the activation.
     """
 
     unit: Unit
@@ -53,11 +55,14 @@ def unit_card(
 
     reference: what the data set says about the unit.
     """
+    if not len(reference.values):
+        raise UserError(f"{unit} has no finite activation on any of the images: there is nothing to show.")
     found = exemplars.layers[unit.layer]
     every = np.array(exemplars.images.labels, dtype=np.int64)
     labels = every if reference.images is None else every[reference.images]
     extent = float(min(max(found.extent), min(model.preprocess.size)))
-    tunings = [tuning(model, unit.layer, family(model.preprocess.size, extent)) for family in FAMILIES.values()]
+    families = [family(model.preprocess.size, extent) for family in FAMILIES.values()]
+    tunings = [tuning(model, unit.layer, stimuli, sign=unit.sign) for stimuli in families]
     label = model.labels[unit.channel] if unit.is_class and unit.channel < len(model.labels) else ""
     return UnitCard(
         unit,
@@ -69,7 +74,7 @@ def unit_card(
         class_selectivity(reference.values, labels, seed=seed),
         tuple(tunings),
         tuple(found.correlations.similar(unit.channel)),
-        tuple(crop_sufficiency(exemplars, unit.layer, unit.channel)) if unit.sign > 0 else (),
+        tuple(crop_sufficiency(exemplars, unit.layer, unit.channel)),
     )
 
 
@@ -88,7 +93,7 @@ def as_json(card: UnitCard) -> dict[str, object]:
 
 
 def _tuning_json(found: Tuning, unit: Unit) -> dict[str, object]:
-    curve = (found.responses[:, unit.channel] * unit.sign).tolist()
+    curve = [value if math.isfinite(value) else None for value in found.responses[:, unit.channel].tolist()]
     known: dict[str, object] = {found.along: found.values.tolist(), "responses": curve}
     if found.along == "orientation":
         preferred, strength = orientation_selectivity(found, period=180 if found.name == "bars" else 360)

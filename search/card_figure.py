@@ -70,7 +70,7 @@ def _superstimuli(figure: Figure, place: SubplotSpec, card: UnitCard, folder: Pa
         with Image.open(folder / entry.file) as picture:
             axes.imshow(np.asarray(picture.convert("RGBA")))
         axes.set_axis_off()
-        opposite = entry.unit.startswith("-")
+        opposite = entry.unit != str(card.unit)
         axes.set_title("excites its opposite the most" if opposite else "excites it the most", fontsize=11, color=INK)
     axes = figure.add_subplot(inner[2])
     axes.set_axis_off()
@@ -113,8 +113,7 @@ def _class_facts(card: UnitCard) -> list[tuple[str, str]]:
     known = card.selectivity
     if known is None:
         return [("preferred class", "too few images per class")]
-    labels = card.exemplars.model.labels
-    name = labels[known.label] if known.label < len(labels) else _class_name(card, known.label)
+    name = _class_name(card, known.label)
     return [
         ("preferred class", name),
         ("above the others by", f"{known.index:.2f} sd [{known.interval[0]:.2f}, {known.interval[1]:.2f}]"),
@@ -123,6 +122,7 @@ def _class_facts(card: UnitCard) -> list[tuple[str, str]]:
 
 
 def _class_name(card: UnitCard, label: int) -> str:
+    """The images' own name for it: a folder's labels need not be the model's classes."""
     images = card.exemplars.images
     return next((images.class_names[i] for i, own in enumerate(images.labels) if own == label), "") or f"class {label}"
 
@@ -132,7 +132,7 @@ def _number(value: float | None) -> str:
 
 
 def _strongest(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
-    entries = card.exemplars.of(card.unit.layer, card.unit.channel, weakest=card.unit.sign < 0)[:9]
+    entries = card.exemplars.of(card.unit.layer, card.unit.channel)[:9]
     inner = place.subgridspec(2, 9, wspace=0.05, hspace=0.05)
     for column, entry in enumerate(entries):
         image = card.exemplars.images.open(entry.image)
@@ -147,11 +147,12 @@ def _strongest(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
             else:
                 text = _label(card, entry)
                 axes.text(0.5, -0.04, text, transform=axes.transAxes, fontsize=8, color=QUIET, ha="center", va="top")
-    _heading(figure, place, "strongest images: the part that moves it (above), in the whole image (below)")
+    value = "the largest value of the map" if card.unit.position is None and not card.unit.is_class else "its value"
+    _heading(figure, place, f"strongest images, by {value}: the part that moves it, and the whole image")
 
 
 def _weakest(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
-    entries = card.exemplars.of(card.unit.layer, card.unit.channel, weakest=card.unit.sign > 0)[:9]
+    entries = card.exemplars.of(card.unit.layer, card.unit.channel, weakest=True)[:9]
     inner = place.subgridspec(1, 9, wspace=0.05)
     for column, entry in enumerate(entries):
         axes = figure.add_subplot(inner[column])
@@ -170,7 +171,9 @@ def _label(card: UnitCard, entry: Exemplar) -> str:
 def _distribution(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
     """How often each activation occurs, and how much it adds to the mean: x p(x)."""
     inner = place.subgridspec(1, 2, wspace=0.16)
-    counts, bounds = np.histogram(card.values, bins=min(60, max(8, len(card.values) // 8)))
+    activations = card.values[np.isfinite(card.values)].astype(np.float64)
+    varies = np.ptp(activations) > 1e-6 * (np.abs(activations).max() + 1e-12)
+    counts, bounds = np.histogram(activations, bins=min(60, max(8, len(activations) // 8)) if varies else 1)
     middle = (bounds[:-1] + bounds[1:]) / 2
     width = bounds[1] - bounds[0]
     density = counts / counts.sum() / width
@@ -189,7 +192,8 @@ def _distribution(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
 
 def _similar(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
     inner = place.subgridspec(1, 5, wspace=0.08)
-    for column, (channel, correlation) in enumerate(card.similar[:5]):
+    alike = [pair for pair in card.similar if pair[1] > 0][:5]
+    for column, (channel, correlation) in enumerate(alike):
         entries = card.exemplars.of(card.unit.layer, channel)[:3]
         strip = Image.new("RGB", (3 * 84 - 4, 80), "white")
         for number, entry in enumerate(entries):
@@ -213,7 +217,7 @@ def _tunings(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
     inner = place.subgridspec(1, len(card.tunings), wspace=0.32)
     for column, found in enumerate(card.tunings):
         axes = figure.add_subplot(inner[column])
-        curve = found.responses[:, card.unit.channel] * card.unit.sign
+        curve = found.responses[:, card.unit.channel]
         axes.plot(found.values, curve, color=BLUE, linewidth=1.6, marker="o", markersize=2.5)
         axes.axhline(0, color=QUIET, linewidth=0.6)
         if found.along in ("frequency", "diameter"):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Bins are equal steps of asinh(value / _UNIT): equal widths of _UNIT * 0.03 near zero, of 3 % of the value far from it.
-_BINS, _UNIT, _RANGE = 1024, 1e-3, 16.0
+_BINS, _UNIT, _RANGE = 1536, 1e-3, 24.0
 
 
 class ChannelStatistics:

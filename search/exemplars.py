@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from featviz.errors import UserError, unknown
 from featviz.layers import OUTPUT, find_layers
 from featviz.models import Model
+from featviz.objectives import Place, look
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
@@ -35,11 +37,14 @@ SHARD = 2048
 class TopExemplars:
     """Consumer: each channel's k strongest and k weakest images by the maximum or the mean of its map.
 
-    The position is that of the map's maximum, as row * columns + column.
+    The position is that of the map's maximum, as row * columns + column. place: look there in the map alone, at a
+    neuron; sign: -1 ranks what excites the channels' opposites.
     """
 
-    def __init__(self, layer: str, k: int, reduce: Reduce = "max") -> None:
-        self.layer, self.reduce = layer, reduce
+    def __init__(
+        self, layer: str, k: int, reduce: Reduce = "max", *, place: Place = None, sign: Literal[1, -1] = 1
+    ) -> None:
+        self.layer, self.reduce, self.place, self.sign = layer, reduce, place, sign
         self.top, self.bottom = RunningTopK(k), RunningTopK(k, largest=False)
         self.statistics, self.correlations = ChannelStatistics(), ChannelCorrelations()
 
@@ -51,10 +56,19 @@ class TopExemplars:
             maps, index = maps[central.to(maps.device)], index[central]
         if not len(index):
             return
-        values = maps.amax((2, 3)) if self.reduce == "max" else maps.mean((2, 3))
+        columns = maps.shape[3]
+        if self.place is not None:
+            values = look(maps, self.place) * self.sign
+        elif self.reduce == "mean":
+            values = maps.mean((2, 3)) * self.sign
+        else:
+            values = maps.amax((2, 3)) if self.sign > 0 else -maps.amin((2, 3))
 
         def position(rows: Tensor, units: Tensor) -> Tensor:
-            return maps[rows, units].flatten(1).argmax(1)
+            if self.place is not None:
+                row, column = (maps.shape[2] // 2, columns // 2) if self.place == "center" else self.place
+                return torch.full_like(rows, row * columns + column)
+            return (maps[rows, units] * self.sign).flatten(1).argmax(1)
 
         self.top.update(values, index, position)
         self.bottom.update(values, index, position)
@@ -89,7 +103,7 @@ class Exemplar:
     """One image of a unit: `image`, its number; `name`, `label`; `value`; `row`, `column` in the map.
 
     `box`: left, top, right, bottom in pixels of the original, all that the position can depend on, None where that is
-    the whole image; `effective_box`: where, on average, nine tenths of what moves it lie.
+    the network saw; `effective_box`: where, on average, nine tenths of what moves it lie.
     """
 
     image: int
@@ -120,7 +134,10 @@ class LayerExemplars:
 
 @dataclass(frozen=True)
 class Exemplars:
-    """What `exemplars` finds: `layers` by name; `images`, `model`, `skipped` say of what."""
+    """What `exemplars` finds: `layers` by name; `images`, `model`, `skipped` say of what.
+
+    `place`, `sign`: as `TopExemplars` takes them.
+    """
 
     model: Model
     images: Images
@@ -128,6 +145,8 @@ class Exemplars:
     skipped: tuple[Skipped, ...]
     k: int
     reduce: Reduce
+    place: Place = None
+    sign: Literal[1, -1] = 1
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         """(layer, channel) of every unit."""
@@ -153,6 +172,16 @@ class Exemplars:
         rows = zip(ranking.values[channel], ranking.index[channel], ranking.position[channel], strict=True)
         return [self._exemplar(found, *(entry.item() for entry in row)) for row in rows if row[1] >= 0]
 
+    def view(self, image: int) -> Box:
+        """The part of an image, in its pixels, that the network saw."""
+        if image not in self._views:
+            self._views[image] = central_box(self.images.size(image), self.model.preprocess)
+        return self._views[image]
+
+    @cached_property
+    def _views(self) -> dict[int, Box]:
+        return {}
+
     def sheet(self, unit: tuple[str, int]) -> Image.Image:
         """The unit's contact sheet: the part of each image that moves it, and the whole."""
         from .sheet import unit_sheet  # it takes exemplars apart, so it comes after them
@@ -163,7 +192,12 @@ class Exemplars:
         """Write exemplars.json, weakest.json, statistics.json and a sheet per layer into a new or empty folder."""
         from .report import write
 
-        about = {"command": "exemplars", "weights": self.model.fingerprint, "images": self.images.fingerprint}
+        about = {
+            "command": "exemplars",
+            "weights": self.model.fingerprint,
+            "preprocess": asdict(self.model.preprocess),
+            "images": self.images.fingerprint,
+        }
         settings = {"layers": list(self.layers), "k": self.k, "reduce": self.reduce}
         out = OutputFolder.claim(folder, {**about, **settings, "saved from": "Python"}, overwrite=overwrite)
         if not out.finished:
@@ -174,7 +208,7 @@ class Exemplars:
     def _exemplar(self, found: LayerExemplars, value: float, image: float, position: float) -> Exemplar:
         number = int(image)
         row, column = divmod(int(position), found.grid[1])
-        view = central_box(self.images.size(number), self.model.preprocess)
+        view = self.view(number)
         fields = found.fields
         box = None if fields.is_global else fields.in_image(fields.box(row, column), view)
         effective = fields.in_image(fields.effective_box(row, column, found.extent), view)
@@ -206,9 +240,10 @@ def exemplars(
     against = open_images(images)
     if reduce not in get_args(Reduce):
         raise unknown("reduction", reduce, list(get_args(Reduce)))
-    if shard < 1:
-        raise UserError(f"a shard holds at least one image; got {shard}.")
-    names = _layer_names(model, [layers] if isinstance(layers, str) else layers)
+    if k < 1 or shard < 1:
+        raise UserError(f"k and the shard start at 1; got {k} and {shard}.")
+    k = min(k, len(against))  # more would be empty places that cost memory all the same
+    names = layer_list(model, [layers] if isinstance(layers, str) else layers)
     consumers = {layer: TopExemplars(layer, k, reduce) for layer in names}
     trunk = Trunk(model, names)
     skipped: list[Skipped] = []
@@ -247,6 +282,7 @@ def assemble(
     views = _some_views(model, images, {entry.name for entry in skipped})
     trunk = Trunk(model, list(consumers), fold=False)
     found = {}
+    first = next(iter(consumers.values()))
     for layer, consumer in consumers.items():
         _, rows, columns = trunk.map_size(layer)
         found[layer] = LayerExemplars(
@@ -258,7 +294,7 @@ def assemble(
             (rows, columns),
             effective_size(model, layer, views),
         )
-    return Exemplars(model, images, found, tuple(skipped), k, reduce)
+    return Exemplars(model, images, found, tuple(skipped), k, reduce, first.place, first.sign)
 
 
 def _some_views(model: Model, images: Images, bad: set[str], count: int = 8) -> Tensor:
@@ -269,7 +305,8 @@ def _some_views(model: Model, images: Images, bad: set[str], count: int = 8) -> 
     return torch.stack([cut(image, central_box(image.size, how), how) for image in opened]).float() / 255
 
 
-def _layer_names(model: Model, patterns: Sequence[str]) -> list[str]:
+def layer_list(model: Model, patterns: Sequence[str]) -> list[str]:
+    """The layers that names and globs mean, each once; raises `UserError` for what means none."""
     found: list[str] = []
     for pattern in patterns:
         found += [OUTPUT] if pattern == OUTPUT else find_layers(model.network, pattern)

@@ -61,7 +61,9 @@ class Images:
         if not self.files:
             return self.open(index).size
         with Image.open(self.files[index]) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE
+            # A PNG without EXIF data would be decoded to its end in search of some.
+            known = image.format != "PNG" or "exif" in image.info
+            turned = known and image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE
             return (image.size[1], image.size[0]) if turned else image.size
 
     @property

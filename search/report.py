@@ -40,7 +40,7 @@ def write(
 def exemplars_json(
     found: Exemplars, layer: str, channels: Iterable[int], *, weakest: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
-    """Channel -> its exemplars; `box` is all of the image where the layer is global."""
+    """Channel -> its exemplars; `box` is all that the network saw where the layer is global."""
     entries: dict[str, list[dict[str, Any]]] = {}
     for channel in channels:
         entries[str(channel)] = [
@@ -48,10 +48,10 @@ def exemplars_json(
                 "image": entry.image,
                 "path": entry.name,
                 "label": entry.label,
-                "value": entry.value,
+                "value": _finite(entry.value),
                 "row": entry.row,
                 "col": entry.column,
-                "box": [round(side, 2) for side in entry.box or (0, 0, *found.images.size(entry.image))],
+                "box": [round(side, 2) for side in entry.box or found.view(entry.image)],
                 "effective_box": [round(side, 2) for side in entry.effective_box],
             }
             for entry in found.of(layer, channel, weakest=weakest)

@@ -22,6 +22,8 @@ from .images import Images
 
 # Views per forward pass, from benchmarks/batches.py.
 CPU_BATCH, GPU_BATCH = 8, 128
+# Images that a worker sends at once: they wait in shared memory, of which containers often have little.
+_SENT_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def scan(
     skipped: list[Skipped] = []
     seen = 0
     for views_of_images in _batches(
-        _loader(cutter, workers, -(-batch // views)), batch, skipped, progress, len(wanted)
+        _loader(cutter, workers, min(-(-batch // views), _SENT_AT_ONCE)), batch, skipped, progress, len(wanted)
     ):
         with torch.inference_mode():
             pixels = views_of_images.pixels.to(trunk.device, non_blocking=True).float() / 255

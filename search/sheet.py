@@ -101,7 +101,8 @@ def whole(image: Image.Image, box: Box, side: int) -> Image.Image:
     scale = side / max(image.size)
     square = crop(image, (0, 0, *image.size), side)
     left, top = (side - image.size[0] * scale) / 2, (side - image.size[1] * scale) / 2
-    corners = (left + box[0] * scale, top + box[1] * scale, left + box[2] * scale - 1, top + box[3] * scale - 1)
+    x, y = left + box[0] * scale, top + box[1] * scale
+    corners = (x, y, max(x, left + box[2] * scale - 1), max(y, top + box[3] * scale - 1))
     ImageDraw.Draw(square).rectangle(corners, outline=MARK, width=2)
     return square
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -144,8 +145,19 @@ FAMILIES: dict[str, Callable[[tuple[int, int], float], Stimuli]] = {
 }
 
 
-def tuning(model: Model, layer: str, stimuli: Stimuli, *, trunk: Trunk | None = None, batch: int = 16) -> Tuning:
-    """The tuning curves of all channels of a layer for a family of stimuli of the model's input size."""
+def tuning(
+    model: Model,
+    layer: str,
+    stimuli: Stimuli,
+    *,
+    sign: Literal[1, -1] = 1,
+    trunk: Trunk | None = None,
+    batch: int = 16,
+) -> Tuning:
+    """The tuning curves of all channels of a layer for a family of stimuli of the model's input size.
+
+    sign: -1 for the curves of the channels' opposites.
+    """
     trunk = trunk or Trunk(model, [layer])
     if tuple(stimuli.images.shape[2:]) != model.preprocess.size:
         raise UserError(
@@ -158,7 +170,7 @@ def tuning(model: Model, layer: str, stimuli: Stimuli, *, trunk: Trunk | None = 
             look(trunk(_channels(part, model).to(trunk.device))[layer], "center") - rest
             for part in torch.split(stimuli.images, batch)
         ]
-    responses = torch.cat(parts).float().cpu()
+    responses = torch.cat(parts).float().cpu() * sign
     values, place = torch.unique(stimuli.parameters[stimuli.along], return_inverse=True)
     best = torch.stack([responses[place == number].amax(0) for number in range(len(values))])
     return Tuning(stimuli.name, stimuli.along, values, best, responses.argmax(0))

@@ -42,8 +42,9 @@ def crop_sufficiency(found: Exemplars, layer: str, channel: int, *, trunk: Trunk
         inside = _mask(fields.effective_box(entry.row, entry.column, extent), how.size)
         alone, without = view * inside + GREY * (1 - inside), view * (1 - inside) + GREY * inside
         with torch.inference_mode():
-            maps = trunk(torch.stack([view, alone, without]).to(trunk.device))[layer][:, channel]
-        values = maps[:, entry.row, entry.column] if found.reduce == "max" else maps.mean((1, 2))
+            maps = trunk(torch.stack([view, alone, without]).to(trunk.device))[layer][:, channel] * found.sign
+        at_place = found.reduce == "max" or found.place is not None
+        values = maps[:, entry.row, entry.column] if at_place else maps.mean((1, 2))
         whole, kept, left = (float(value) for value in values)
         results.append(Sufficiency(kept / whole, left / whole) if whole > 0 else Sufficiency(None, None))
     return results

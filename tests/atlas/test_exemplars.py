@@ -59,3 +59,21 @@ def test_more_exemplars_than_images_are_said(tmp_path: Path) -> None:
     images = noise_folder(tmp_path / "images", 4)
     manifest = find_exemplars(toy_model(), ["4"], images=images, out=tmp_path / "out", k=9)
     assert manifest["images"]["notes"] == ["k is 9, the images are 4: each unit has 4 exemplars"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"layers": ["44"]}, "no layer '44'"),
+        ({"k": 0}, "k and the shard start at 1"),
+        ({"reduce": "median"}, "no reduction 'median'"),
+        ({"units": ["-4:1"]}, "`atlas unit` shows neurons and opposites"),
+        ({"units": ["4:1@center"]}, "`atlas unit` shows neurons and opposites"),
+    ],
+)
+def test_wishes_that_cannot_be_fulfilled_leave_no_folder(
+    tmp_path: Path, noise_images: Path, wrong: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        find_exemplars(toy_model(), **{"layers": ["4"], "images": noise_images, "out": tmp_path / "x", **wrong})  # type: ignore[arg-type]
+    assert not (tmp_path / "x").exists()

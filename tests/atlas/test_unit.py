@@ -65,6 +65,11 @@ def test_every_kind_of_unit_has_a_card(tmp_path: Path, labelled: Path, word: str
     assert card is not None
     opposite = str(card.unit)[1:] if word.startswith("-") else f"-{card.unit}"
     assert [entry.unit for entry in card.certificates] == [str(card.unit), opposite]
+    best = card.exemplars[card.unit.layer, card.unit.channel]
+    if card.unit.position is not None or card.unit.is_class:  # ranked by the very values of the histogram
+        assert [entry.value for entry in best] == pytest.approx(sorted(card.values, reverse=True)[:3], abs=1e-4)
+    else:
+        assert best[0].value >= card.values.max()
 
 
 def test_images_without_labels_have_no_selectivity(tmp_path: Path) -> None:

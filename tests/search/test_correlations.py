@@ -48,8 +48,12 @@ def test_merged_in_any_order_and_resumed_it_is_the_same() -> None:
     assert torch.allclose(resumed.matrix(), _of(_values()).matrix(), atol=1e-6)
 
 
-def test_images_with_a_value_that_is_not_finite_are_left_out() -> None:
+def test_a_channel_that_is_not_finite_is_left_out_and_spoils_no_other() -> None:
     values = _values()
     values[5, 1] = torch.nan
-    kept = torch.cat([values[:5], values[6:]])
-    assert torch.equal(_of(values).matrix(), _of(kept).matrix())
+    found, others = _of(values, parts=9), [0, 2, 3, 4]
+    assert not found.matrix()[1].any()
+    assert torch.allclose(found.matrix()[others][:, others], _of(_values()).matrix()[others][:, others], atol=1e-6)
+    assert found.dead() == [3]
+    values[:, 1] = -torch.inf
+    assert _of(values).dead() == [3]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.trunk import Trunk
 from search.decode import central_box, cut
-from search.exemplars import Exemplars, exemplars
+from search.exemplars import Exemplars, TopExemplars, assemble, exemplars
 from search.images import Images, open_images
 from search.scan import scan
 
@@ -154,8 +155,8 @@ def test_boxes_lie_in_the_original_whatever_its_size(tmp_path: Path) -> None:
         ({"layers": "44"}, "no layer '44'"),
         ({"layers": []}, "name at least one layer"),
         ({"layers": "4", "reduce": "median"}, "no reduction 'median'"),
-        ({"layers": "4", "k": 0}, "k starts at 1"),
-        ({"layers": "4", "shard": 0}, "at least one image"),
+        ({"layers": "4", "k": 0}, "k and the shard start at 1; got 0"),
+        ({"layers": "4", "shard": 0}, "k and the shard start at 1"),
     ],
 )
 def test_wishes_that_cannot_be_fulfilled_are_refused(
@@ -225,3 +226,36 @@ def test_a_killed_command_is_finished_by_the_same_command_with_the_same_bytes(tm
     assert sorted(path.name for path in killed.iterdir()) == names
     for name in names:
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_neurons_and_an_opposites_exemplars_are_ranked_by_their_own_value(noise_images: Path) -> None:
+    images, model = open_images(noise_images), toy_model()
+    everything = _Everything("4")
+    scan(model, images, ["4"], [everything])
+    maps = torch.stack([everything.rows[number] for number in range(len(images))])
+    looks: list[tuple[dict[str, object], Tensor]] = [
+        ({"place": (1, 3)}, maps[:, :, 1, 3]),
+        ({"place": "center", "sign": -1}, -maps[:, :, 4, 4]),
+        ({"sign": -1}, (-maps).amax((2, 3))),
+    ]
+    for options, values in looks:
+        consumer = TopExemplars("4", 3, **options)  # type: ignore[arg-type]
+        scan(model, images, ["4"], [consumer])
+        found = assemble(model, images, {"4": consumer}, (), k=3, reduce="max")
+        for channel in range(6):
+            order = values[:, channel].argsort(descending=True)[:3].tolist()
+            entries = found["4", channel]
+            assert [entry.image for entry in entries] == order
+            assert [entry.value for entry in entries] == pytest.approx(values[order, channel].tolist(), abs=1e-5)
+            for entry in entries:
+                place = options.get("place", divmod(int((-maps[entry.image, channel]).argmax()), 8))
+                assert (entry.row, entry.column) == ((4, 4) if place == "center" else place)
+
+
+def test_a_box_of_a_global_layer_is_what_the_network_saw(tmp_path: Path) -> None:
+    noise_folder(tmp_path / "i", 3, size=64)
+    found = exemplars(toy_model(), open_images(tmp_path / "i"), "output", k=1)
+    out = found.save(tmp_path / "out")
+    entry = json.loads((out / "exemplars.json").read_text())["output"]["0"][0]
+    assert found["output", 0][0].box is None
+    assert entry["box"] == [4, 4, 60, 60]  # the central 0.875 of 64 pixels

@@ -60,3 +60,7 @@ def test_from_python_exemplars_show_and_save_themselves(tmp_path: Path) -> None:
     names = {file.name for file in out.iterdir()}
     assert names == {"exemplars.json", "weakest.json", "statistics.json", "layer-4.png", "manifest.json"}
     assert found.save(tmp_path / "out") == out
+
+
+def test_a_box_thinner_than_a_pixel_is_still_outlined() -> None:
+    assert whole(_halves(), (10, 10, 10.1, 10.1), 32).size == (32, 32)
