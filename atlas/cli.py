@@ -227,9 +227,21 @@ def exemplars_command(
     overwrite: OverwriteOption = False,
     k: Annotated[int, typer.Option("-k", help="Strongest and weakest images of each unit.")] = 9,
     reduce: Annotated[str, typer.Option("--reduce", help="What a channel's map counts for: max or mean.")] = "max",
+    diverse: Annotated[
+        str, typer.Option("--diverse", help="Pass over near-duplicates (images), or all but one of a class (classes).")
+    ] = "no",
+    per_class: Annotated[
+        int, typer.Option("--per-class", help="Also each class's strongest so many images: classes.json.")
+    ] = 0,
     units: Annotated[
         list[str] | None, typer.Option("--units", help="Units with a sheet of their own, such as blocks.5:0-9.")
     ] = None,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Keep every unit's value on every image: matrix/, for search.open_matrix.")
+    ] = False,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Also exemplars.parquet and statistics.parquet (extra: parquet).")
+    ] = False,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     as_json: JsonOption = False,
@@ -238,8 +250,9 @@ def exemplars_command(
 ) -> None:
     """Find the images that excite every unit of layers the most, and where in them, in one pass.
 
-    OUT gets exemplars.json (and weakest.json), statistics.json, a sheet per layer and per unit asked for, index.html
-    and, last of all, manifest.json.
+    LAYERS may be directions too: blocks.5:pca.npy, a file of vectors (n, channels). OUT gets exemplars.json,
+    weakest.json, quantiles.json (ordinary images), statistics.json, a sheet per layer and per unit asked for,
+    index.html and, last of all, manifest.json.
 
     Example: atlas exemplars blocks.3 blocks.5 --images my-photos --units blocks.5:0-9 --out exemplars
     """
@@ -251,6 +264,10 @@ def exemplars_command(
             images=images,
             k=k,
             reduce=reduce,  # type: ignore[arg-type]  # checked there
+            diverse=diverse,  # type: ignore[arg-type]  # likewise
+            per_class=per_class,
+            matrix=matrix,
+            parquet=parquet,
             units=units or [],
             overwrite=overwrite,
             workers=workers,
@@ -275,6 +292,9 @@ def unit_command(
     overwrite: OverwriteOption = False,
     k: Annotated[int, typer.Option("--exemplars", help="Strongest and weakest images; nine fit on the card.")] = 9,
     steps: Annotated[int, typer.Option("--steps", help="Optimisation steps of the superstimuli.")] = _DRAWING.steps,
+    similarity: Annotated[
+        str | None, typer.Option("--similarity", help="Network whose features judge how interpretable the unit is.")
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -299,6 +319,7 @@ def unit_command(
             images=images,
             drawing=Drawing(steps=steps, seed=seed),
             k=k,
+            similarity=similarity,
             overwrite=overwrite,
             workers=workers,
             progress=progress,

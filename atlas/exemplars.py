@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from featviz.errors import UserError, unknown
+from featviz.errors import UserError
 from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.units import Unit, parse_units
-from search.exemplars import SHARD, Exemplars, Reduce, exemplars, layer_list
+from search.exemplars import SHARD, Diverse, Exemplars, check_settings, exemplars
 from search.images import Images, open_images
+from search.parquet import require_parquet, write_parquet
+from search.readout import Readout, readouts
+from search.record import Reduce
 from search.report import write
 
 from .build import versions
@@ -22,12 +25,16 @@ from .explorer import sheets_page
 
 def find_exemplars(
     model: Model,
-    layers: Sequence[str],
+    layers: Sequence[str | Readout],
     *,
     out: str | Path,
     images: str | Path | Images,
     k: int = 9,
     reduce: Reduce = "max",
+    diverse: Diverse = "no",
+    per_class: int = 0,
+    matrix: bool = False,
+    parquet: bool = False,
     units: Sequence[str] = (),
     shard: int = SHARD,
     overwrite: bool = False,
@@ -36,25 +43,30 @@ def find_exemplars(
 ) -> dict[str, Any]:
     """Find every unit's exemplars into a folder; returns the manifest.
 
-    layers: names or globs. units: words that `parse_units` reads, of those layers, that get a sheet of their own. A
-    shard: images after which what was found is kept; a
-    stopped run goes on at the shard where it was stopped; a folder made of other images or settings is refused.
+    layers, k, reduce, diverse, per_class, shard: as `search.exemplars` takes them. units: words that `parse_units`
+    reads, that get a sheet of their own. matrix: keep every unit's value on every image too, in matrix/. parquet: also
+    write exemplars.parquet and statistics.parquet. A stopped run goes on where its last shard ended; a folder made of
+    other images or settings is refused.
     """
     against = open_images(images)
+    if parquet:
+        require_parquet()
     wanted = [unit for word in units for unit in parse_units(word, model)]
-    if any(unit.vectors or unit.sign < 0 or unit.position is not None for unit in wanted):
-        raise UserError("--units takes channels and classes; `atlas unit` shows neurons and opposites.")
-    layers = list(dict.fromkeys([*layer_list(model, layers), *(unit.layer for unit in wanted)]))
-    if reduce not in get_args(Reduce):
-        raise unknown("reduction", reduce, list(get_args(Reduce)))
-    if k < 1 or shard < 1:
-        raise UserError(f"k and the shard start at 1; got {k} and {shard}.")
+    if any(unit.sign < 0 or unit.position is not None for unit in wanted):
+        raise UserError("--units takes channels, classes and directions; `atlas unit` shows neurons and opposites.")
+    looked_at = readouts(model, [*layers, *(_readout_of(unit) for unit in wanted)])
+    check_settings(k=k, reduce=reduce, diverse=diverse, per_class=per_class, shard=shard)
     identity = {
         "command": "exemplars",
-        "layers": layers,
+        "layers": [each.name for each in looked_at],
+        "directions": {each.name: each.fingerprint for each in looked_at if each.fingerprint},
         "units": [str(unit) for unit in wanted],
         "k": k,
         "reduce": reduce,
+        "diverse": diverse,
+        "per_class": per_class,
+        "matrix": matrix,
+        "parquet": parquet,
         "weights": model.fingerprint,
         "preprocess": asdict(model.preprocess),
         "images": against.fingerprint,
@@ -63,18 +75,25 @@ def find_exemplars(
     if folder.finished:
         return folder.manifest()
     found = exemplars(
-        model, against, layers, k=k, reduce=reduce, shard=shard, workers=workers, keep=folder.arrays, progress=progress
-    )
+        model, against, looked_at, k=k, reduce=reduce, diverse=diverse, per_class=per_class,
+        matrix=folder.path / "matrix" if matrix else None, shard=shard, workers=workers, checkpoints=folder,
+        progress=progress,
+    )  # fmt: skip
     sheets = write(found, folder, units=_channels(wanted), progress=progress)
-    manifest = _manifest(found, k)
+    if parquet:
+        write_parquet(found, folder)
     page = sheets_page(title=f"Exemplars of {model.name}", sheets=sheets, facts=_facts(found))
     folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
-    folder.finish(manifest)
+    folder.finish(_manifest(found, k))
     return folder.manifest()
 
 
+def _readout_of(unit: Unit) -> str:
+    return f"{unit.layer}:{unit.vectors}" if unit.vectors else unit.layer
+
+
 def _channels(units: Sequence[Unit]) -> list[tuple[str, int]]:
-    return list(dict.fromkeys((unit.layer, unit.channel) for unit in units))
+    return list(dict.fromkeys((_readout_of(unit), unit.channel) for unit in units))
 
 
 def _facts(found: Exemplars) -> dict[str, Any]:
@@ -104,7 +123,7 @@ def _manifest(found: Exemplars, k: int) -> dict[str, Any]:
     return {
         "command": "exemplars",
         "model": found.model.name,
-        "settings": {"k": k, "reduce": found.reduce},
+        "settings": {"k": k, "reduce": found.reduce, "diverse": found.diverse},
         "versions": versions(),
         "images": {
             "source": Path(found.images.source).name,
@@ -112,5 +131,5 @@ def _manifest(found: Exemplars, k: int) -> dict[str, Any]:
             "skipped": [asdict(entry) for entry in found.skipped],
             "notes": notes,
         },
-        "layers": {layer: len(entry.top.values) for layer, entry in found.layers.items()},
+        "layers": {layer: len(entry) for layer, entry in found.layers.items()},
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featviz.errors import UserError
+from featviz.mis import feature_extractor
 from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
@@ -15,10 +16,12 @@ from featviz.superstimuli import Drawing, check, render
 from featviz.units import Unit, parse_units
 from search.card import UnitCard, as_json, unit_card
 from search.card_figure import draw
-from search.exemplars import TopExemplars, assemble
+from search.exemplars import assemble
 from search.images import Images, open_images
+from search.readout import Readout, readouts
+from search.record import Record
 from search.reference import references
-from search.report import exemplars_json
+from search.report import entries_json
 
 from .build import Clock, versions
 from .explorer import sheets_page
@@ -33,13 +36,15 @@ def draw_card(
     images: str | Path | Images,
     drawing: Drawing | None = None,
     k: int = 9,
+    similarity: str | Model | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> UnitCard | None:
     """Find out what one unit responds to: card.png, card.json, exemplars.json, superstimuli, index.html, manifest.json.
 
-    word: one unit, as `parse_units` reads it. Returns the card, None where a finished folder held it already. Work that
+    word: one unit, as `parse_units` reads it. similarity: a network, or its name, whose features judge how
+    interpretable the pictures make the unit. Returns the card, None where a finished folder held it already. Work that
     a stopped run of the same settings left is not done again.
     """
     drawing = drawing or Drawing()
@@ -49,11 +54,15 @@ def draw_card(
     if k < 1:
         raise UserError(f"--exemplars starts at 1; got {k}.")
     against = open_images(images)
+    judge = feature_extractor(similarity, device=str(model.device)) if isinstance(similarity, str) else similarity
+    readout = _readout(model, unit)
     folder = OutputFolder.claim(
         out,
         {
             "command": "unit",
             "unit": str(unit),
+            "directions": readout.fingerprint,
+            "similarity": None if judge is None else judge.fingerprint,
             "k": k,
             "settings": asdict(drawing),
             "device": model.device.type,
@@ -66,20 +75,22 @@ def draw_card(
     if folder.finished:
         return None
     clock = Clock()
-    top = TopExemplars(unit.layer, min(k, len(against)), place=unit.position, sign=unit.sign)
+    record = Record(readout, min(k, len(against)), place=unit.position, sign=unit.sign)
     found = references(
-        model, both, against, also={"exemplars": top}, seed=drawing.seed, workers=workers, keep=folder.arrays,
-        progress=progress,
+        model, both, against, also={"exemplars": record}, similarity=judge, seed=drawing.seed, workers=workers,
+        keep=folder.arrays, progress=progress,
     )  # fmt: skip
     clock.lap("images")
     certificates = render(
-        model, both, folder, drawing, references=found.units, spectrum=found.spectrum, progress=progress
-    )
+        model, both, folder, drawing, references=found.units, spectrum=found.spectrum, similarity=judge,
+        progress=progress,
+    )  # fmt: skip
     clock.lap("pictures")
-    exemplars = assemble(model, against, {unit.layer: top}, found.skipped, k=k, reduce="max")
+    exemplars = assemble(model, against, {readout.name: record}, found.skipped, k=k, reduce="max")
     card = unit_card(model, unit, certificates, exemplars, found.units[unit], seed=drawing.seed)
     folder.write_json("card.json", as_json(card))
-    folder.write_json("exemplars.json", exemplars_json(exemplars, unit.layer, [unit.channel]))
+    strongest = entries_json(exemplars, exemplars.of(readout.name, unit.channel))
+    folder.write_json("exemplars.json", {readout.name: {str(unit.channel): strongest}})
     sheet = folder.write("card.png", partial(save_figure, draw(card, folder.path)))
     page = sheets_page(title=card.name, sheets={"card.png": sheet.read_bytes()}, facts=_facts(card))
     folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
@@ -106,9 +117,11 @@ def _one(word: str | Unit, model: Model) -> Unit:
     units = [word] if isinstance(word, Unit) else parse_units(word, model)
     if len(units) != 1:
         raise UserError(f"a card shows one unit; {word!r} names {len(units)}. `atlas render` draws many.")
-    if units[0].vectors:
-        raise UserError("a card shows a channel, a neuron or a class; exemplars of directions are not found yet.")
     return units[0]
+
+
+def _readout(model: Model, unit: Unit) -> Readout:
+    return readouts(model, [f"{unit.layer}:{unit.vectors}" if unit.vectors else unit.layer])[0]
 
 
 def _facts(card: UnitCard) -> dict[str, Any]:

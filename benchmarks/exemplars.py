@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from featviz import Model, Trunk, load_model
 from search import Images, exemplars, open_images, scan
 from search.decode import central_box, cut
-from search.exemplars import TopExemplars
+from search.record import Record
 from search.scan import CPU_BATCH
 
 ONE = ["blocks.3"]
@@ -99,7 +101,7 @@ def ours(model: Model, images: Images, layers: list[str]) -> None:
 
 def only_the_pass(model: Model, images: Images, layers: list[str]) -> None:
     """The same without what does not grow with the number of images: the receptive fields."""
-    scan(model, images, layers, [TopExemplars(layer, 9) for layer in layers], workers=1)
+    scan(model, images, layers, [Record(layer, 9) for layer in layers], workers=1)
 
 
 def seconds(work: Callable[[Model, Images, list[str]], None], model: Model, images: Images, layers: list[str]) -> float:
@@ -119,13 +121,23 @@ def part(images: Images, count: int) -> Images:
     return replace(images, **fields)
 
 
-def memory(model: Model, images: Images) -> dict[str, float]:
-    """Largest resident megabytes of this process after 500 and after 5,000 images of one pass, workers aside."""
-    found = {}
-    for count in (500, 5000):
-        only_the_pass(model, part(images, count), FIVE)
-        found[str(count)] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    return found
+def memory(options: argparse.Namespace) -> dict[str, float]:
+    """Largest resident megabytes of a process that makes one pass over 500 and over 5,000 images, workers aside."""
+    return {str(count): one_pass(options.images, count) for count in (500, 5000)}
+
+
+def one_pass(folder: str, count: int) -> float:
+    """Peak megabytes of a fresh process that looks at five layers of `count` images."""
+    script = (
+        "import resource\n"
+        "from exemplars import FIVE, load_model, only_the_pass, open_images, part\n"
+        f"only_the_pass(load_model(device='cpu'), part(open_images({folder!r}), {count}), FIVE)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
+    return round(float(ran.stdout.split()[-1]))
 
 
 def main() -> None:
@@ -175,7 +187,7 @@ def main() -> None:
     console.print({name: round(value, 3) for name, value in ratios.items()})
     result = {**machine(model), "figures": figures, "ratios": ratios}
     if options.memory:
-        result["resident MB after"] = memory(model, images)
+        result["resident MB after"] = memory(options)
         console.print(result["resident MB after"])
     print(json.dumps(result, indent=2))
 

@@ -75,11 +75,22 @@ class OutputFolder:
         """The named intermediate result, from the draft where an earlier run left it, else computed and kept."""
         file = self.draft / f"{name}.npz"
         if file.is_file():
-            with np.load(file, allow_pickle=False) as stored:
-                return {key: stored[key] for key in stored.files}
+            return _load_arrays(file)
         made = compute()
         self.write(f"draft/{name}.npz", lambda path: _save_arrays(path, made))
         return made
+
+    def latest(self, name: str) -> tuple[int, Arrays] | None:
+        """How far the named step-by-step work had come, and what it had made by then; None before its first step."""
+        files = sorted(self.draft.glob(f"{name}-*.npz"))
+        return (int(files[-1].stem.removeprefix(f"{name}-")), _load_arrays(files[-1])) if files else None
+
+    def advance(self, name: str, step: int, arrays: Arrays) -> None:
+        """Keep what the named work has made by `step`, in place of what it had made by an earlier one."""
+        before = sorted(self.draft.glob(f"{name}-*.npz"))
+        self.write(f"draft/{name}-{step:012d}.npz", lambda path: _save_arrays(path, arrays))
+        for file in before:
+            file.unlink()
 
     def write(self, name: str, fill: Callable[[Path], Any]) -> Path:
         """Have `fill(path)` write a file, then give it its name: a reader never sees half of it."""
@@ -97,9 +108,9 @@ class OutputFolder:
             Path(temporary).unlink(missing_ok=True)
         return target
 
-    def write_json(self, name: str, content: Any) -> Path:
+    def write_json(self, name: str, content: Any, *, indent: int | None = 1) -> Path:
         """Write UTF-8 JSON; NaN and infinity are not JSON and raise `ValueError`."""
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
         return self.write(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
     def manifest(self) -> dict[str, Any]:
@@ -127,6 +138,11 @@ class OutputFolder:
     def _clear(self) -> None:
         for entry in self.path.iterdir():
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _load_arrays(file: Path) -> Arrays:
+    with np.load(file, allow_pickle=False) as stored:
+        return {key: stored[key] for key in stored.files}
 
 
 def _save_arrays(path: Path, arrays: Arrays) -> None:

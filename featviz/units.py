@@ -63,8 +63,7 @@ class Unit:
         """
         if not self.vectors:
             return torch.nn.functional.one_hot(torch.tensor(self.channel), channels).float() * self.sign
-        _count_vectors(self.vectors, self.layer, channels)
-        return torch.from_numpy(_load_vectors(self.vectors)[self.channel]).float() * self.sign
+        return torch.from_numpy(load_directions(self.vectors, self.layer, channels)[self.channel]).float() * self.sign
 
 
 def parse_units(text: str, model: Model) -> list[Unit]:
@@ -87,7 +86,7 @@ def parse_units(text: str, model: Model) -> list[Unit]:
     for layer in layers:
         channels, rows, columns = trunk.map_size(layer)
         file, _, numbers = match["channels"].rpartition("#")
-        count = _count_vectors(file, layer, channels) if file else channels
+        count = len(load_directions(file, layer, channels)) if file else channels
         position = _position(match["position"], text, rows, columns)
         for channel in _channels(numbers, text, file or layer, count):
             units.append(Unit(layer, channel, position, sign, file))
@@ -115,12 +114,18 @@ def _class_unit(text: str, name: str, sign: Literal[1, -1], model: Model) -> Uni
     return Unit(OUTPUT, index, None, sign)
 
 
-def _load_vectors(file: str) -> np.ndarray:
-    """The file's vectors, read again only after it has changed."""
+def load_directions(file: str, layer: str, channels: int) -> np.ndarray:
+    """The directions (n, channels) of a layer in a .npy file, read again only after it has changed.
+
+    Raises `UserError` for a file that is none or does not fit the layer.
+    """
     try:
-        return _read_vectors(file, Path(file).stat().st_mtime_ns)
+        vectors = _read_vectors(file, Path(file).stat().st_mtime_ns)
     except OSError as error:
         raise UserError(f"{file!r} is no .npy file of directions: {error}.") from error
+    if vectors.shape[1] != channels:
+        raise UserError(f"{file} holds vectors of {vectors.shape[1]} numbers; {layer} has {channels}.")
+    return vectors
 
 
 @lru_cache(maxsize=4)
@@ -132,14 +137,6 @@ def _read_vectors(file: str, changed: int) -> np.ndarray:
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise UserError(f"{file!r} must hold finite vectors (n, channels); it has shape {vectors.shape}.")
     return vectors
-
-
-def _count_vectors(file: str, layer: str, channels: int) -> int:
-    """How many vectors the file holds, once they are known to fit the layer."""
-    vectors = _load_vectors(file)
-    if vectors.shape[1] != channels:
-        raise UserError(f"{file} holds vectors of {vectors.shape[1]} numbers; {layer} has {channels}.")
-    return len(vectors)
 
 
 def _channels(text: str, whole: str, layer: str, count: int) -> list[int]:

@@ -1,7 +1,11 @@
 """search: one pass over a data set that finds what a network's units respond to."""
 
+from .datasets import from_dataset, from_huggingface, from_shards, from_stream
 from .exemplars import Exemplar, Exemplars, exemplars
-from .images import Images, from_dataset, open_images
+from .images import Images, open_images
+from .matrix import Matrix, open_matrix
+from .readout import Readout
+from .record import Record
 from .reference import natural_spectrum, references
 from .scan import Batch, Consumer, Scanned, Skipped, scan
 
@@ -11,12 +15,19 @@ __all__ = [
     "Exemplar",
     "Exemplars",
     "Images",
+    "Matrix",
+    "Readout",
+    "Record",
     "Scanned",
     "Skipped",
     "exemplars",
     "from_dataset",
+    "from_huggingface",
+    "from_shards",
+    "from_stream",
     "natural_spectrum",
     "open_images",
+    "open_matrix",
     "references",
     "scan",
 ]

@@ -14,7 +14,8 @@ from featviz.errors import UserError
 from featviz.models import Model
 from featviz.units import Unit
 
-from .exemplars import Exemplars
+from .exemplars import Exemplar, Exemplars
+from .focus import near_misses
 from .selectivity import Selectivity, class_selectivity
 from .stimuli import FAMILIES, Tuning, orientation_selectivity, tuning
 from .sufficiency import Sufficiency, crop_sufficiency
@@ -24,13 +25,15 @@ from .sufficiency import Sufficiency, crop_sufficiency
 class UnitCard:
     """What is known of one unit.
 
-    `certificates`: of its superstimuli, then of its opposite's; `exemplars`: of its layer; `values`, `labels`:
-    (images,) its own activation on each image and the image's class; `selectivity`: None where the images have no
-    classes worth the name; `tunings`: by family of stimuli; `similar`: (channel, correlation) of channels that go with
-    it; `sufficiency`: for each exemplar, what its crop keeps of the activation.
+    `key`: the name of its readout; `certificates`: of its superstimuli, then of its opposite's; `exemplars`: of its
+    readout; `values`, `labels`: (images,) its own activation on each image and the image's class; `selectivity`: None
+    where the images have no classes worth the name; `tunings`: by family of stimuli; `similar`: (channel, correlation)
+    of channels that go with it; `sufficiency`: for each exemplar, what its crop keeps of the activation; `missed`:
+    images that excite the layer's other units as its exemplars do, and leave it cold.
     """
 
     unit: Unit
+    key: str
     name: str
     certificates: tuple[Certificate, ...]
     exemplars: Exemplars
@@ -40,6 +43,7 @@ class UnitCard:
     tunings: tuple[Tuning, ...]
     similar: tuple[tuple[int, float], ...]
     sufficiency: tuple[Sufficiency, ...]
+    missed: tuple[Exemplar, ...]
 
 
 def unit_card(
@@ -53,19 +57,22 @@ def unit_card(
 ) -> UnitCard:
     """Put a unit's card together; the tuning curves are measured here.
 
-    reference: what the data set says about the unit.
+    exemplars: of the unit's readout alone; reference: what the data set says about the unit.
     """
     if not len(reference.values):
         raise UserError(f"{unit} has no finite activation on any of the images: there is nothing to show.")
-    found = exemplars.layers[unit.layer]
+    key, found = next(iter(exemplars.layers.items()))
     every = np.array(exemplars.images.labels, dtype=np.int64)
     labels = every if reference.images is None else every[reference.images]
     extent = float(min(max(found.extent), min(model.preprocess.size)))
     families = [family(model.preprocess.size, extent) for family in FAMILIES.values()]
-    tunings = [tuning(model, unit.layer, stimuli, sign=unit.sign) for stimuli in families]
+    tunings = [
+        tuning(model, found.readout, stimuli, sign=unit.sign, trunk=exemplars.trunk(key)) for stimuli in families
+    ]
     label = model.labels[unit.channel] if unit.is_class and unit.channel < len(model.labels) else ""
     return UnitCard(
         unit,
+        key,
         f"{unit} {label}".strip(),
         tuple(certificates),
         exemplars,
@@ -74,7 +81,8 @@ def unit_card(
         class_selectivity(reference.values, labels, seed=seed),
         tuple(tunings),
         tuple(found.correlations.similar(unit.channel)),
-        tuple(crop_sufficiency(exemplars, unit.layer, unit.channel)),
+        tuple(crop_sufficiency(exemplars, key, unit.channel)),
+        tuple(near_misses(exemplars, key, unit.channel)),
     )
 
 
@@ -87,6 +95,7 @@ def as_json(card: UnitCard) -> dict[str, object]:
         "median": float(np.median(card.values)),
         "selectivity": None if card.selectivity is None else vars(card.selectivity),
         "sufficiency": [vars(entry) for entry in card.sufficiency],
+        "near_misses": [{"image": entry.image, "path": entry.name, "value": entry.value} for entry in card.missed],
         "similar": [{"channel": channel, "correlation": value} for channel, value in card.similar],
         "tuning": {found.name: _tuning_json(found, card.unit) for found in card.tunings},
     }

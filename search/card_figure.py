@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,44 +14,58 @@ from matplotlib.gridspec import SubplotSpec
 from PIL import Image
 
 from featviz.certificate import Certificate
+from featviz.layers import OUTPUT
 
 from .card import UnitCard
+from .diverse import chosen
 from .exemplars import Exemplar
-from .sheet import INK, QUIET, crop, whole
+from .focus import activation_masks, views
+from .sheet import INK, QUIET, crop, shade, whole
 from .stimuli import Tuning, orientation_selectivity
 
 BLUE = "#2f6fb3"
 _TILE = 150
+# Inches of the card's head, and of one share of its height.
+_HEAD, _INCH = 1.45, 1.42
+Band = Callable[[Figure, SubplotSpec], None]
 
 
 def draw(card: UnitCard, folder: Path) -> Figure:
     """The card as one figure; folder: where the superstimuli lie."""
-    figure = Figure(figsize=(14, 17), dpi=100, facecolor="white")
+    bands = _bands(card, folder)
+    height = _HEAD + _INCH * sum(share for share, _ in bands)
+    figure = Figure(figsize=(14, height), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(
-        6,
-        1,
-        height_ratios=[3.0, 2.5, 1.1, 1.8, 1.0, 1.5],
-        left=0.045,
-        right=0.975,
-        top=0.915,
-        bottom=0.035,
-        hspace=0.42,
-    )
-    figure.text(0.045, 0.968, card.name, fontsize=22, color=INK, va="center")
-    figure.text(0.045, 0.947, _summary(card), fontsize=11, color=QUIET, va="center")
-    _superstimuli(figure, grid[0], card, folder)
-    _strongest(figure, grid[1], card)
-    _weakest(figure, grid[2], card)
-    _distribution(figure, grid[3], card)
-    _similar(figure, grid[4], card)
-    _tunings(figure, grid[5], card)
+    shares = [share for share, _ in bands]
+    edges = {"left": 0.045, "right": 0.975, "top": 1 - _HEAD / height, "bottom": 0.033}
+    grid = figure.add_gridspec(len(bands), 1, height_ratios=shares, hspace=0.42, **edges)
+    figure.text(0.045, 1 - 0.59 / height, card.name, fontsize=22, color=INK, va="center")
+    figure.text(0.045, 1 - 0.98 / height, _summary(card), fontsize=11, color=QUIET, va="center")
+    for number, (_, band) in enumerate(bands):
+        band(figure, grid[number])
     return figure
+
+
+def _bands(card: UnitCard, folder: Path) -> list[tuple[float, Band]]:
+    """What the card shows from top to bottom, each with its share of the height."""
+    missed = "near misses: they excite the layer's other channels as the strongest images do, and leave this one cold"
+    weakest = card.exemplars.of(card.key, card.unit.channel, weakest=True)
+    bands: list[tuple[float, Band]] = [
+        (3.0, partial(_superstimuli, card=card, folder=folder)),
+        (2.5, partial(_strongest, card=card)),
+        (1.1, partial(_plain_images, card=card, entries=weakest, text="weakest images")),
+        (1.8, partial(_distribution, card=card)),
+        (1.0, partial(_similar, card=card)),
+        (1.5, partial(_tunings, card=card)),
+    ]
+    if card.missed:
+        bands.insert(2, (1.1, partial(_plain_images, card=card, entries=card.missed, text=missed)))
+    return bands
 
 
 def _summary(card: UnitCard) -> str:
     model, images = card.exemplars.model, card.exemplars.images
-    fields = card.exemplars.layers[card.unit.layer]
+    fields = card.exemplars.layers[card.key]
     reach = "reaches the whole image" if fields.fields.is_global else f"reaches {_side(card)} pixels"
     return (
         f"{model.name}, {len(card.values)} images of {Path(images.source).name}; {reach}, effectively "
@@ -59,7 +74,7 @@ def _summary(card: UnitCard) -> str:
 
 
 def _side(card: UnitCard) -> int:
-    rows = card.exemplars.layers[card.unit.layer].fields.rows
+    rows = card.exemplars.layers[card.key].fields.rows
     return int((rows[:, 1] - rows[:, 0]).max())
 
 
@@ -94,11 +109,13 @@ def _facts(card: UnitCard, entry: Certificate) -> list[tuple[str, str]]:
         ("z in the layer", _number(entry.selectivity)),
         ("spectrum off by", _number(entry.slope_error)),
         ("path similarity", _number(float(np.mean(path)) if path else None)),
+        *([] if entry.mis is None else [("interpretability", f"{entry.mis:.2f} (chance 0.50)")]),
         ("images: median", _number(float(np.median(card.values)))),
         ("images: largest", _number(float(card.values.max()))),
         ("images: above zero", f"{(card.values > 0).mean():.0%}"),
     ]
-    return facts + _crop_facts(card) + _class_facts(card)
+    known = [(name, value) for name, value in facts if value != "–"]
+    return known + _crop_facts(card) + _class_facts(card)
 
 
 def _crop_facts(card: UnitCard) -> list[tuple[str, str]]:
@@ -132,12 +149,15 @@ def _number(value: float | None) -> str:
 
 
 def _strongest(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
-    entries = card.exemplars.of(card.unit.layer, card.unit.channel)[:9]
+    found, channel = card.exemplars, card.unit.channel
+    entries = chosen(found, card.key, channel).exemplars[:9]
+    masks = activation_masks(found, card.key, channel, views(found, [entry.image for entry in entries]))
     inner = place.subgridspec(2, 9, wspace=0.05, hspace=0.05)
     for column, entry in enumerate(entries):
-        image = card.exemplars.images.open(entry.image)
+        image = found.images.open(entry.image)
+        shaded = shade(image, masks[column], found.view(entry.image))
         for row, picture in enumerate(
-            (crop(image, entry.effective_box, _TILE), whole(image, entry.effective_box, _TILE))
+            (crop(image, entry.effective_box, _TILE), whole(shaded, entry.effective_box, _TILE))
         ):
             axes = figure.add_subplot(inner[row, column])
             axes.imshow(np.asarray(picture))
@@ -148,19 +168,20 @@ def _strongest(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
                 text = _label(card, entry)
                 axes.text(0.5, -0.04, text, transform=axes.transAxes, fontsize=8, color=QUIET, ha="center", va="top")
     value = "the largest value of the map" if card.unit.position is None and not card.unit.is_class else "its value"
-    _heading(figure, place, f"strongest images, by {value}: the part that moves it, and the whole image")
+    dark = "" if found.layers[card.key].grid == (1, 1) else ", dark where the unit is not active"
+    _heading(figure, place, f"strongest images, by {value}: the part that moves it, and the whole image{dark}")
 
 
-def _weakest(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
-    entries = card.exemplars.of(card.unit.layer, card.unit.channel, weakest=True)[:9]
+def _plain_images(figure: Figure, place: SubplotSpec, card: UnitCard, entries: Sequence[Exemplar], text: str) -> None:
+    """Whole images in a row."""
     inner = place.subgridspec(1, 9, wspace=0.05)
-    for column, entry in enumerate(entries):
+    for column, entry in enumerate(entries[:9]):
         axes = figure.add_subplot(inner[column])
         image = card.exemplars.images.open(entry.image)
         axes.imshow(np.asarray(crop(image, (0, 0, *image.size), _TILE)))
         axes.set_axis_off()
         axes.set_title(f"{entry.value:.3g}", fontsize=9, color=INK, pad=3)
-    _heading(figure, place, "weakest images")
+    _heading(figure, place, text)
 
 
 def _label(card: UnitCard, entry: Exemplar) -> str:
@@ -194,7 +215,7 @@ def _similar(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
     inner = place.subgridspec(1, 5, wspace=0.08)
     alike = [pair for pair in card.similar if pair[1] > 0][:5]
     for column, (channel, correlation) in enumerate(alike):
-        entries = card.exemplars.of(card.unit.layer, channel)[:3]
+        entries = card.exemplars.of(card.key, channel)[:3]
         strip = Image.new("RGB", (3 * 84 - 4, 80), "white")
         for number, entry in enumerate(entries):
             picture = crop(card.exemplars.images.open(entry.image), entry.effective_box, 80)
@@ -208,8 +229,8 @@ def _similar(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
 
 def _channel_name(card: UnitCard, channel: int) -> str:
     labels = card.exemplars.model.labels
-    if not card.unit.is_class or channel >= len(labels):
-        return f"{card.unit.layer}:{channel}"
+    if card.key != OUTPUT or channel >= len(labels):
+        return card.exemplars.layers[card.key].readout.unit(channel)
     return labels[channel] if len(labels[channel]) <= 20 else f"{labels[channel][:19]}…"
 
 

@@ -1,76 +1,56 @@
-"""Which channels of a layer do the same, nothing, or much the same, over a data set."""
+"""Which units of a layer do the same, or much the same, over a data set."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+# Units whose correlations with all others are worked out at once.
+_ROWS = 1024
 
+
+@dataclass(frozen=True, eq=False)
 class ChannelCorrelations:
-    """Pearson correlations of every pair of channels over the images, from sums of products: memory channels squared.
+    """Pearson correlations of pairs of units, from their `values` (images, units).
 
-    A channel that is not finite on some image is left out: it correlates with none. Merging is associative and
-    order-independent.
+    A unit that is not finite on some image is left out: it correlates with none, nor does one that never varies.
     """
 
-    def __init__(self) -> None:
-        self._count = torch.zeros((), dtype=torch.float64)
-        self._sum = torch.zeros(0, dtype=torch.float64)
-        self._products = torch.zeros(0, 0, dtype=torch.float64)
-        self._broken = torch.zeros(0, dtype=torch.bool)
+    values: Tensor
 
-    def add(self, values: Tensor) -> None:
-        """Take in values (n, channels)."""
-        seen = values.detach().double().cpu()
-        finite = seen.isfinite()
-        seen = seen.where(finite, 0)
-        self._take_in(torch.tensor(len(seen), dtype=torch.float64), seen.sum(0), seen.T @ seen, ~finite.all(0))
-
-    def merge(self, other: ChannelCorrelations) -> None:
-        """Take in what another has seen."""
-        self._take_in(other._count, other._sum, other._products, other._broken)
-
-    def state(self) -> dict[str, Tensor]:
-        return {"count": self._count, "sum": self._sum, "products": self._products, "broken": self._broken}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        self._count, self._sum, self._products, self._broken = (
-            state[key] for key in ("count", "sum", "products", "broken")
-        )
+    @cached_property
+    def normal(self) -> Tensor:
+        """(images, units) values less their mean, of length 1: a product of two columns is their correlation."""
+        seen = self.values.double()
+        broken = ~seen.isfinite().all(0)
+        seen = seen.masked_fill(broken, 0)
+        centred = seen - seen.mean(0) if len(seen) else seen
+        length = centred.norm(dim=0)
+        # What rounding leaves of a constant unit's deviation is nothing beside its values.
+        varies = length > 1e-6 * (seen.norm(dim=0) + 1e-9)
+        return (centred * torch.where(varies, 1 / length.clamp(min=1e-300), 0)).float()
 
     def matrix(self) -> Tensor:
-        """(channels, channels) in [-1, 1]; 0 for a channel that never varies or is left out, its diagonal too."""
-        mean = self._sum / self._count.clamp(min=1)
-        covariance = self._products / self._count.clamp(min=1) - mean[:, None] * mean[None]
-        variance = covariance.diagonal().clamp(min=0)
-        # What rounding leaves of a constant channel's variance is nothing beside the square of its mean.
-        varies = variance > 1e-12 * (mean.square() + 1e-12)
-        scale = torch.where(varies & ~self._broken, variance.rsqrt(), 0)
-        return (covariance * scale[:, None] * scale[None]).clamp(-1, 1).float()
+        """(units, units) in [-1, 1]."""
+        return self._rows(0, self.normal.shape[1])
 
     def similar(self, channel: int, count: int = 5) -> list[tuple[int, float]]:
-        """The other channels whose values go most with the channel's, each with its correlation, the highest first."""
-        row = self.matrix()[channel].clone()
+        """The other units whose values go most with the unit's, each with its correlation, the highest first."""
+        row = self._rows(channel, channel + 1)[0].clone()
         row[channel] = -torch.inf
         order = row.argsort(descending=True, stable=True)[: min(count, len(row) - 1)]
         return [(int(other), float(row[other])) for other in order]
 
-    def dead(self) -> list[int]:
-        """Channels that never vary."""
-        still = (self.matrix().diagonal() == 0) & ~self._broken
-        return [int(channel) for channel in still.nonzero()[:, 0]]
-
     def duplicates(self, threshold: float = 0.99) -> list[tuple[int, int, float]]:
-        """Pairs of channels (first < second) that correlate at least so much, the most alike first."""
-        upper = self.matrix().triu(1)
-        pairs = [(int(a), int(b), float(upper[a, b])) for a, b in (upper >= threshold).nonzero().tolist()]
+        """Pairs of units (first < second) that correlate at least so much, the most alike first."""
+        pairs = []
+        for start in range(0, self.normal.shape[1], _ROWS):
+            rows = self._rows(start, start + _ROWS).triu(start + 1)
+            pairs += [(start + int(a), int(b), float(rows[a, b])) for a, b in (rows >= threshold).nonzero().tolist()]
         return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
-    def _take_in(self, count: Tensor, total: Tensor, products: Tensor, broken: Tensor) -> None:
-        if not len(self._sum):
-            self._count, self._sum, self._products, self._broken = count, total, products, broken
-        elif len(total):
-            self._count, self._sum = self._count + count, self._sum + total
-            self._products, self._broken = self._products + products, self._broken | broken
+    def _rows(self, first: int, stop: int) -> Tensor:
+        return (self.normal[:, first:stop].T @ self.normal).clamp(-1, 1)

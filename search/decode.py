@@ -59,6 +59,11 @@ def central_box(size: tuple[int, int], how: Preprocess) -> Box:
     return _box(size, (width * how.crop, height * how.crop), (0.5, 0.5))
 
 
+def central_view(image: Image.Image, how: Preprocess) -> Tensor:
+    """What the network sees of an upright image by default: (channels, h, w) in [0, 1]."""
+    return cut(image, central_box(image.size, how), how).float() / 255
+
+
 def random_box(size: tuple[int, int], how: Preprocess, generator: torch.Generator) -> Box:
     """A crop of the network's proportions anywhere in the image: its area a uniform 1/5 to all of the largest possible.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -76,6 +76,12 @@ class ChannelStatistics:
         """(channels,) share of the values above zero."""
         return (self._sums[3] / self._sums[0]).float()
 
+    @property
+    def dead(self) -> Tensor:
+        """(channels,) whether it never varied: its values differ by less than rounding does."""
+        scale = self.least.abs().maximum(self.greatest.abs())
+        return (self.count > 0) & (self.greatest - self.least <= 1e-6 * scale)
+
     def quantile(self, share: float) -> Tensor:
         """(channels,) the value below which `share` of the values lie, within 3 % of it, or 0.00003 near zero."""
         target = share * self._sums[0]
@@ -84,6 +90,14 @@ class ChannelStatistics:
         edges = histogram_edges()
         middle = (edges[place] + edges[place + 1]) / 2
         return middle.clamp(min=self.least, max=self.greatest).masked_fill(self.count == 0, torch.nan)
+
+    def table(self, shares: Sequence[float]) -> dict[str, Tensor]:
+        """All of it by name, (channels,) each, with the quantiles for so large shares of the values."""
+        columns = ("count", "mean", "deviation", "least", "greatest", "positive", "dead")
+        return {
+            **{name: getattr(self, name) for name in columns},
+            **{f"quantile_{share:g}": self.quantile(share) for share in shares},
+        }
 
     def histogram(self) -> tuple[Tensor, Tensor]:
         """(channels, bins) counts, and the (bins + 1,) edges between them."""

@@ -28,6 +28,16 @@ class DiverseExemplars:
     cost: float
 
 
+def chosen(found: Exemplars, layer: str, channel: int) -> DiverseExemplars:
+    """The unit's exemplars as they were asked for: so many, of which no two are alike where that was wished."""
+    unit = (layer, channel)
+    if found.diverse == "no":
+        return DiverseExemplars(tuple(found.of(*unit)[: found.k]), 0, 0.0)
+    if unit not in found.choices:
+        found.choices[unit] = diverse(found, *unit, found.k, per_class=found.diverse == "classes")
+    return found.choices[unit]
+
+
 def diverse(
     found: Exemplars, layer: str, channel: int, count: int, *, per_class: bool = False, alike: float = ALIKE
 ) -> DiverseExemplars:
@@ -46,7 +56,7 @@ def diverse(
         looked_at += 1
         if per_class and entry.label >= 0 and any(entry.label == other.label for other in chosen):
             continue
-        thumbnail = _thumbnail(found.images.open(entry.image))
+        thumbnail = _thumbnail(found, entry.image)
         if any(float(thumbnail @ other) >= alike for other in thumbnails):
             continue
         chosen.append(entry)
@@ -57,8 +67,14 @@ def diverse(
     return DiverseExemplars(tuple(chosen), looked_at - len(chosen), float(given_up) / scale if scale else 0.0)
 
 
-def _thumbnail(image: Image.Image) -> Tensor:
+def _thumbnail(found: Exemplars, number: int) -> Tensor:
     """The image's colours at 16 x 16, less their mean, of length 1: a product of two is their correlation."""
+    if number not in found.thumbnails:
+        found.thumbnails[number] = _colors(found.images.open(number))
+    return found.thumbnails[number]
+
+
+def _colors(image: Image.Image) -> Tensor:
     small = image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX, reducing_gap=2.0)
     values = torch.from_numpy(np.array(small, dtype=np.float32)).flatten()
     values = values - values.mean()

@@ -2,100 +2,45 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from featviz.errors import UserError, unknown
-from featviz.layers import OUTPUT, find_layers
+from featviz.layers import OUTPUT
 from featviz.models import Model
-from featviz.objectives import Place, look
+from featviz.objectives import Place
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 
 from .correlations import ChannelCorrelations
-from .decode import Box, central_box, cut
+from .decode import Box, central_box, central_view
 from .distribution import ChannelStatistics
 from .images import Images, open_images
-from .keep import Keep, keep_nothing, kept_scan
+from .keep import Checkpoints, NoCheckpoints, stepwise_scan
+from .matrix import MatrixFile, describe
+from .readout import Readout, readouts
 from .receptive import ReceptiveFields, effective_size, receptive_fields
-from .scan import Batch, Scanned, Skipped, scan
-from .topk import Ranking, RunningTopK
+from .record import Record, Reduce
+from .scan import Scanned, Skipped, scan
+from .topk import Ranking
 
-Reduce = Literal["max", "mean"]
-# Images per shard: what a stopped run loses at most.
-SHARD = 2048
+if TYPE_CHECKING:
+    from .diverse import DiverseExemplars
 
-
-class TopExemplars:
-    """Consumer: each channel's k strongest and k weakest images by the maximum or the mean of its map.
-
-    The position is that of the map's maximum, as row * columns + column. place: look there in the map alone, at a
-    neuron; sign: -1 ranks what excites the channels' opposites.
-    """
-
-    def __init__(
-        self, layer: str, k: int, reduce: Reduce = "max", *, place: Place = None, sign: Literal[1, -1] = 1
-    ) -> None:
-        self.layer, self.reduce, self.place, self.sign = layer, reduce, place, sign
-        self.top, self.bottom = RunningTopK(k), RunningTopK(k, largest=False)
-        self.statistics, self.correlations = ChannelStatistics(), ChannelCorrelations()
-
-    def update(self, batch: Batch) -> None:
-        central = batch.view == 0
-        maps = batch.activations[self.layer]
-        index = batch.index
-        if not bool(central.all()):
-            maps, index = maps[central.to(maps.device)], index[central]
-        if not len(index):
-            return
-        columns = maps.shape[3]
-        if self.place is not None:
-            values = look(maps, self.place) * self.sign
-        elif self.reduce == "mean":
-            values = maps.mean((2, 3)) * self.sign
-        else:
-            values = maps.amax((2, 3)) if self.sign > 0 else -maps.amin((2, 3))
-
-        def position(rows: Tensor, units: Tensor) -> Tensor:
-            if self.place is not None:
-                row, column = (maps.shape[2] // 2, columns // 2) if self.place == "center" else self.place
-                return torch.full_like(rows, row * columns + column)
-            return (maps[rows, units] * self.sign).flatten(1).argmax(1)
-
-        self.top.update(values, index, position)
-        self.bottom.update(values, index, position)
-        self.statistics.add(values)
-        self.correlations.add(values)
-
-    def merge(self, other: TopExemplars) -> None:
-        self.top.merge(other.top)
-        self.bottom.merge(other.bottom)
-        self.statistics.merge(other.statistics)
-        self.correlations.merge(other.correlations)
-
-    def state(self) -> dict[str, Tensor]:
-        return {f"{name} {key}": value for name, part in self._parts().items() for key, value in part.state().items()}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        for name, part in self._parts().items():
-            own = {key: value for key, value in state.items() if key.startswith(f"{name} ")}
-            part.load({key.removeprefix(f"{name} "): value for key, value in own.items()})
-
-    def _parts(self) -> dict[str, RunningTopK | ChannelStatistics | ChannelCorrelations]:
-        return {
-            "top": self.top,
-            "bottom": self.bottom,
-            "statistics": self.statistics,
-            "correlations": self.correlations,
-        }
+Diverse = Literal["no", "images", "classes"]
+# Images per step: what a stopped run loses at most.
+SHARD = 4096
+# Exemplars found for each that is shown where near-duplicates are passed over.
+_POOL = 6
 
 
 @dataclass(frozen=True)
@@ -118,25 +63,51 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class LayerExemplars:
-    """A layer's rankings, statistics, correlations and receptive fields.
+    """What one pass found out about a readout's units.
 
-    `grid`: (rows, columns) of its map; `extent`: (height, width) of the effective receptive field, in input pixels.
+    `top`, `bottom`: their strongest and weakest images; `statistics`: of their values; `positions`: of the values at
+    single positions of their maps; `sample`, `sampled`: their values (n, units) on n images drawn evenly, and those
+    images' numbers; `classes`: each class's strongest images, where asked for; `fields`: receptive fields; `grid`:
+    (rows, columns) of the map; `extent`: (height, width) of the effective receptive field, in input pixels.
     """
 
+    readout: Readout
     top: Ranking
     bottom: Ranking
     statistics: ChannelStatistics
-    correlations: ChannelCorrelations
+    positions: ChannelStatistics
+    sample: Tensor
+    sampled: Tensor
+    classes: Mapping[int, Ranking]
     fields: ReceptiveFields
     grid: tuple[int, int]
     extent: tuple[float, float]
 
+    def __len__(self) -> int:
+        """How many units."""
+        return len(self.top.values)
+
+    @cached_property
+    def correlations(self) -> ChannelCorrelations:
+        """Of the units' values over the sample."""
+        return ChannelCorrelations(self.sample)
+
+    def at_quantile(self, channel: int, share: float, count: int = 3) -> list[tuple[int, float]]:
+        """Images of the sample at which so large a share of the values lie below: (number, value), rising."""
+        column = self.sample[:, channel]
+        finite = column.isfinite().nonzero()[:, 0]
+        order = finite[column[finite].argsort(stable=True)]
+        first = round(share * (len(order) - 1)) - (count - 1) // 2
+        first = max(0, min(first, len(order) - count))
+        return [(int(self.sampled[row]), float(column[row])) for row in order[first : first + count].tolist()]
+
 
 @dataclass(frozen=True)
 class Exemplars:
-    """What `exemplars` finds: `layers` by name; `images`, `model`, `skipped` say of what.
+    """What `exemplars` finds: `layers` by the readouts' names; `images`, `model`, `skipped` say of what.
 
-    `place`, `sign`: as `TopExemplars` takes them.
+    `k`: how many images of each unit were asked for, of which no two are alike where `diverse` says so (see
+    `search.diverse`); `place`, `sign`: as `Record` takes them.
     """
 
     model: Model
@@ -145,32 +116,60 @@ class Exemplars:
     skipped: tuple[Skipped, ...]
     k: int
     reduce: Reduce
+    diverse: Diverse = "no"
     place: Place = None
     sign: Literal[1, -1] = 1
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         """(layer, channel) of every unit."""
         for layer, found in self.layers.items():
-            for channel in range(len(found.top.values)):
+            for channel in range(len(found)):
                 yield layer, channel
 
     def __len__(self) -> int:
-        return sum(len(found.top.values) for found in self.layers.values())
+        return sum(len(found) for found in self.layers.values())
 
     def __getitem__(self, unit: tuple[str, int]) -> list[Exemplar]:
         """The unit's strongest images, best first."""
         return self.of(*unit)
 
-    def of(self, layer: str, channel: int, *, weakest: bool = False) -> list[Exemplar]:
-        """The unit's strongest images, or its weakest, best first; raises `UserError` for a unit there is not."""
-        if layer not in self.layers:
-            raise unknown("layer", layer, list(self.layers))
-        found = self.layers[layer]
-        if not 0 <= channel < len(found.top.values):
-            raise UserError(f"{layer} has channels 0 to {len(found.top.values) - 1}; got {channel}.")
+    def of(self, layer: str, channel: int, *, weakest: bool = False, label: int | None = None) -> list[Exemplar]:
+        """The unit's strongest images, or its weakest, or one class's strongest, best first.
+
+        Raises `UserError` for a unit there is not, and for a class where the pass did not look at classes.
+        """
+        found = self.layer(layer, channel)
         ranking = found.bottom if weakest else found.top
+        if label is not None:
+            if label not in found.classes:
+                raise UserError(
+                    f"no exemplars of class {label} by itself: ask with per_class, for a class that was seen."
+                )
+            ranking = found.classes[label]
         rows = zip(ranking.values[channel], ranking.index[channel], ranking.position[channel], strict=True)
-        return [self._exemplar(found, *(entry.item() for entry in row)) for row in rows if row[1] >= 0]
+        return [self.exemplar(layer, *(entry.item() for entry in row)) for row in rows if row[1] >= 0]
+
+    def layer(self, name: str, channel: int = 0) -> LayerExemplars:
+        """What was found about a readout; raises `UserError` where there is none of the name, or no such unit in it."""
+        if name not in self.layers:
+            raise unknown("layer", name, list(self.layers))
+        found = self.layers[name]
+        if not 0 <= channel < len(found):
+            raise UserError(f"{name} has channels 0 to {len(found) - 1}; got {channel}.")
+        return found
+
+    def labels_of(self, layer: str, channel: int) -> list[tuple[int, int]]:
+        """The classes of the unit's strongest images and how many are of each, the most frequent first."""
+        index = self.layer(layer, channel).top.index[channel]
+        labels = [self.images.labels[number] for number in index.tolist() if number >= 0]
+        return Counter(label for label in labels if label >= 0).most_common()
+
+    def name_of(self, layer: str, channel: int) -> str:
+        """How a unit is called: `blocks.5:12`, or a class by its name."""
+        labels = self.model.labels
+        if layer == OUTPUT and channel < len(labels):
+            return f"class {channel}: {labels[channel]}"
+        return self.layer(layer, channel).readout.unit(channel)
 
     def view(self, image: int) -> Box:
         """The part of an image, in its pixels, that the network saw."""
@@ -178,8 +177,40 @@ class Exemplars:
             self._views[image] = central_box(self.images.size(image), self.model.preprocess)
         return self._views[image]
 
+    def trunk(self, layer: str) -> Trunk:
+        """What runs the network up to the readout's layer, made once."""
+        name = self.layer(layer).readout.layer
+        if name not in self._trunks:
+            self._trunks[name] = Trunk(self.model, [name])
+        return self._trunks[name]
+
+    def exemplar(self, layer: str, value: float, image: float, position: float) -> Exemplar:
+        """An image of a unit, by the place of its value in the map: row * columns + column."""
+        found, number = self.layer(layer), int(image)
+        row, column = divmod(int(position), found.grid[1])
+        view = self.view(number)
+        fields = found.fields
+        box = None if fields.is_global else fields.in_image(fields.box(row, column), view)
+        effective = fields.in_image(fields.effective_box(row, column, found.extent), view)
+        name, label = self.images.names[number], self.images.labels[number]
+        return Exemplar(number, name, label, float(value), row, column, box, effective)
+
+    @cached_property
+    def thumbnails(self) -> dict[int, Tensor]:
+        """What `search.diverse` compares images by, as far as it was worked out."""
+        return {}
+
+    @cached_property
+    def choices(self) -> dict[tuple[str, int], DiverseExemplars]:
+        """What `search.diverse` chose of units, as far as it was asked."""
+        return {}
+
     @cached_property
     def _views(self) -> dict[int, Box]:
+        return {}
+
+    @cached_property
+    def _trunks(self) -> dict[str, Trunk]:
         return {}
 
     def sheet(self, unit: tuple[str, int]) -> Image.Image:
@@ -198,118 +229,123 @@ class Exemplars:
             "preprocess": asdict(self.model.preprocess),
             "images": self.images.fingerprint,
         }
-        settings = {"layers": list(self.layers), "k": self.k, "reduce": self.reduce}
+        settings = {"layers": list(self.layers), "k": self.k, "reduce": self.reduce, "diverse": self.diverse}
         out = OutputFolder.claim(folder, {**about, **settings, "saved from": "Python"}, overwrite=overwrite)
         if not out.finished:
             write(self, out)
             out.finish({**settings, "command": "exemplars", "model": self.model.name})
         return out.path
 
-    def _exemplar(self, found: LayerExemplars, value: float, image: float, position: float) -> Exemplar:
-        number = int(image)
-        row, column = divmod(int(position), found.grid[1])
-        view = self.view(number)
-        fields = found.fields
-        box = None if fields.is_global else fields.in_image(fields.box(row, column), view)
-        effective = fields.in_image(fields.effective_box(row, column, found.extent), view)
-        name, label = self.images.names[number], self.images.labels[number]
-        return Exemplar(number, name, label, float(value), row, column, box, effective)
-
 
 def exemplars(
     model: Model,
-    images: str | Images,
-    layers: str | Sequence[str],
+    images: str | Path | Images,
+    layers: str | Readout | Sequence[str | Readout],
     *,
     k: int = 9,
     reduce: Reduce = "max",
+    diverse: Diverse = "no",
+    per_class: int = 0,
+    matrix: str | Path | None = None,
     batch: int | None = None,
     shard: int = SHARD,
     workers: int | None = None,
-    keep: Keep = keep_nothing,
+    checkpoints: Checkpoints | None = None,
     progress: Progress = silent,
 ) -> Exemplars:
-    """Find, in one pass, the k strongest and weakest images of every channel of the layers, and where in them.
+    """Find, in one pass, the k strongest and weakest images of every unit of the layers, and where in them.
 
-    layers: names or globs; `output` is the network's own answer, for a classifier its logits. reduce: what a channel's
-    map counts for, its `max` or its `mean`. k larger than the number of images gives what there is. shard: images
-    after which what was found goes through `keep(name, compute)`, which may store it for a later run.
+    layers: names or globs; `output` is the network's own answer, for a classifier its logits; LAYER:FILE.npy or a
+    `Readout` ranks a layer's products with directions. reduce: what a unit's map counts for, its `max` or its `mean`. k
+    larger than the number of images gives what there is. diverse: pass over near-duplicates (`images`), and all but one
+    image of a class (`classes`). per_class: keep each class's strongest so many images too. matrix: a folder for every
+    unit's value on every image (`open_matrix` reads it). shard: images after which what was found goes to the
+    checkpoints, from which a later run goes on.
 
     Raises `UserError` for a layer that the network does not have and for settings out of range.
     """
     against = open_images(images)
-    if reduce not in get_args(Reduce):
-        raise unknown("reduction", reduce, list(get_args(Reduce)))
-    if k < 1 or shard < 1:
-        raise UserError(f"k and the shard start at 1; got {k} and {shard}.")
-    k = min(k, len(against))  # more would be empty places that cost memory all the same
-    names = layer_list(model, [layers] if isinstance(layers, str) else layers)
-    consumers = {layer: TopExemplars(layer, k, reduce) for layer in names}
+    check_settings(k=k, reduce=reduce, diverse=diverse, per_class=per_class, shard=shard)
+    wanted = readouts(model, [layers] if isinstance(layers, (str, Readout)) else layers)
+    # More than there are images would be empty places that cost memory all the same.
+    ranks = min(k if diverse == "no" else k * _POOL, len(against))
+    folder = None if matrix is None else Path(matrix)
+    records = {
+        each.name: Record(
+            each, ranks, reduce, per_class=min(per_class, len(against)),
+            matrix=None if folder is None else MatrixFile(folder, each.name, len(against)),
+        )
+        for each in wanted
+    }  # fmt: skip
+    names = list(dict.fromkeys(each.layer for each in wanted))
     trunk = Trunk(model, names)
-    skipped: list[Skipped] = []
-    for first in range(0, len(against), shard):
-        numbers = range(first, min(first + shard, len(against)))
-        parts = {layer: TopExemplars(layer, k, reduce) for layer in names}
 
-        def run(numbers: range = numbers, parts: Mapping[str, TopExemplars] = parts) -> Scanned:
-            def report(stage: str, done: int, total: int) -> None:
-                progress(stage, numbers.start + done, len(against))
+    def run(numbers: range) -> Scanned:
+        def report(stage: str, done: int, total: int) -> None:
+            progress(stage, numbers.start + done, len(against))
 
-            return scan(
-                model, against, names, list(parts.values()), numbers=numbers, batch=batch, workers=workers,
-                trunk=trunk, progress=report,
-            )  # fmt: skip
+        return scan(
+            model, against, names, list(records.values()), numbers=numbers, batch=batch, workers=workers, trunk=trunk,
+            progress=report,
+        )  # fmt: skip
 
-        skipped += kept_scan(keep, f"shard-{first:09d}-{numbers.stop:09d}", parts, run)
-        for layer, part in parts.items():
-            consumers[layer].merge(part)
+    skipped = stepwise_scan(checkpoints or NoCheckpoints(), "exemplars", records, run, count=len(against), step=shard)
     if len(skipped) == len(against):
         raise UserError(f"not one of the {len(against)} images of {against.source!r} could be decoded.")
-    return assemble(model, against, consumers, skipped, k=k, reduce=reduce)
+    if folder is not None:
+        describe(folder, list(records), against.labels, against.names)
+    return assemble(model, against, records, skipped, k=min(k, len(against)), reduce=reduce, diverse=diverse)
+
+
+def check_settings(*, k: int, reduce: str, diverse: str, per_class: int, shard: int) -> None:
+    """Raise `UserError` for settings of `exemplars` out of range."""
+    if reduce not in get_args(Reduce):
+        raise unknown("reduction", reduce, list(get_args(Reduce)))
+    if diverse not in get_args(Diverse):
+        raise unknown("diversity of exemplars", diverse, list(get_args(Diverse)))
+    if k < 1 or shard < 1 or per_class < 0:
+        raise UserError(f"k and the shard start at 1, per class at 0; got {k}, {shard} and {per_class}.")
 
 
 def assemble(
     model: Model,
     images: Images,
-    consumers: Mapping[str, TopExemplars],
+    records: Mapping[str, Record],
     skipped: Sequence[Skipped],
     *,
     k: int,
     reduce: Reduce,
+    diverse: Diverse = "no",
 ) -> Exemplars:
-    """What consumers, one for each layer, found in the images, with the layers' receptive fields."""
-    fields = receptive_fields(model, list(consumers))
+    """What records, one for each readout, found in the images, with the layers' receptive fields."""
+    layers = list(dict.fromkeys(record.readout.layer for record in records.values()))
+    fields = receptive_fields(model, layers)
     views = _some_views(model, images, {entry.name for entry in skipped})
-    trunk = Trunk(model, list(consumers), fold=False)
+    trunk = Trunk(model, layers, fold=False)
+    extents = {layer: effective_size(model, layer, views) for layer in layers}
     found = {}
-    first = next(iter(consumers.values()))
-    for layer, consumer in consumers.items():
+    for name, record in records.items():
+        layer = record.readout.layer
         _, rows, columns = trunk.map_size(layer)
-        found[layer] = LayerExemplars(
-            consumer.top.ranking(),
-            consumer.bottom.ranking(),
-            consumer.statistics,
-            consumer.correlations,
+        sample = record.sample.state()
+        found[name] = LayerExemplars(
+            record.readout,
+            record.top.ranking(),
+            record.bottom.ranking(),
+            record.statistics,
+            record.positions,
+            sample["values"],
+            sample["index"],
+            record.classes.rankings() if record.classes else {},
             fields[layer],
             (rows, columns),
-            effective_size(model, layer, views),
+            extents[layer],
         )
-    return Exemplars(model, images, found, tuple(skipped), k, reduce, first.place, first.sign)
+    first = next(iter(records.values()))
+    return Exemplars(model, images, found, tuple(skipped), k, reduce, diverse, first.place, first.sign)
 
 
 def _some_views(model: Model, images: Images, bad: set[str], count: int = 8) -> Tensor:
     """Central views of the first images, (up to count, channels, h, w) in [0, 1]."""
     numbers = [number for number, name in enumerate(images.names) if name not in bad][:count]
-    opened = [images.open(number) for number in numbers]
-    how = model.preprocess
-    return torch.stack([cut(image, central_box(image.size, how), how) for image in opened]).float() / 255
-
-
-def layer_list(model: Model, patterns: Sequence[str]) -> list[str]:
-    """The layers that names and globs mean, each once; raises `UserError` for what means none."""
-    found: list[str] = []
-    for pattern in patterns:
-        found += [OUTPUT] if pattern == OUTPUT else find_layers(model.network, pattern)
-    if not found:
-        raise UserError("name at least one layer, such as blocks.5.")
-    return list(dict.fromkeys(found))
+    return torch.stack([central_view(images.open(number), model.preprocess) for number in numbers])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class ReceptiveFields:
     columns: Tensor
     size: tuple[int, int]
 
-    @property
+    @cached_property
     def is_global(self) -> bool:
         height, width = self.size
         whole_rows = bool((self.rows == torch.tensor([0, height])).all())
@@ -49,10 +50,14 @@ class ReceptiveFields:
     def effective_box(self, row: int, column: int, extent: tuple[float, float]) -> Box:
         """A box of (height, width) `extent` about the position's place in the input, kept inside it."""
         height, width = min(extent[0], self.size[0]), min(extent[1], self.size[1])
-        middle = ((row + 0.5) / len(self.rows) * self.size[0], (column + 0.5) / len(self.columns) * self.size[1])
+        middle = self.middle(row, column)
         top = min(max(middle[0] - height / 2, 0.0), self.size[0] - height)
         left = min(max(middle[1] - width / 2, 0.0), self.size[1] - width)
         return (left, top, left + width, top + height)
+
+    def middle(self, row: int, column: int) -> tuple[float, float]:
+        """(row, column) of the input that a position looks at, in pixels."""
+        return (_middle(self.rows, row, self.size[0]), _middle(self.columns, column, self.size[1]))
 
     def in_image(self, box: Box, view: Box) -> Box:
         """A box of the input in pixels of the original image, of which the input is the part `view`, resized."""
@@ -146,6 +151,19 @@ def effective_size(model: Model, layer: str, images: Tensor, *, seed: int = 0) -
             own = seen.grad[0].square().sum(0).cpu()
             energy += own / own.sum().clamp(min=1e-30)
     return (_spread(energy.sum(1)), _spread(energy.sum(0)))
+
+
+def _middle(fields: Tensor, place: int, length: int) -> float:
+    """The middle of a position's field, as those positions have it that no edge cuts off, evenly spaced.
+
+    Where an edge cuts off all of them, the map is taken to cover the input.
+    """
+    whole = ((fields[:, 0] > 0) & (fields[:, 1] < length)).nonzero()[:, 0]
+    if not len(whole):
+        return (place + 0.5) / len(fields) * length
+    first, last = int(whole[0]), int(whole[-1])
+    step = float(fields[last, 0] - fields[first, 0]) / (last - first) if last > first else length / len(fields)
+    return float(fields[first].sum()) / 2 + (place - first) * step
 
 
 def _spread(profile: Tensor) -> float:

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from featviz.layers import OUTPUT
 from featviz.progress import Progress, silent
 
 from .decode import Box
+from .diverse import DiverseExemplars, chosen
 from .exemplars import Exemplar, Exemplars
+from .focus import activation_masks, near_misses, views
 from .images import Images
 
 INK, QUIET, PAPER, MARK = "#1b1b1f", "#6a6a72", "#ffffff", "#ff3b30"
 _GAP = 8
+# How much light is left outside a mask, of 255.
+_DARK = 80
+# Shares of the images that stay below what a sheet calls ordinary.
+_ORDINARY = (0.9, 0.5, 0.1)
 
 
 @dataclass(frozen=True)
@@ -28,32 +36,69 @@ class _Request:
 
 
 def unit_sheet(found: Exemplars, layer: str, channel: int, *, tile: int = 128) -> Image.Image:
-    """The unit's strongest images: above, the part that moves it; below, the whole image with that part outlined."""
-    exemplars = found.of(layer, channel)
-    head, caption = 58, 40
-    width = 2 * _GAP + max(len(exemplars), 4) * (tile + _GAP)
-    sheet = Image.new("RGB", (width, head + 2 * tile + _GAP + caption + _GAP), PAPER)
+    """All about one unit's images: the strongest, the ordinary, the near misses, the weakest.
+
+    Of the strongest, above, the part that moves it; below, the whole image with that part outlined, dark where the unit
+    is not active (`search.focus.activation_masks`).
+    """
+    made = chosen(found, layer, channel)
+    strips = _strips(found, layer, channel)
+    small = tile * 5 // 8
+    head, caption, strip = 58, 40, 26 + small + 24
+    width = 2 * _GAP + max(len(made.exemplars), 6) * (tile + _GAP)
+    sheet = Image.new("RGB", (width, head + 2 * tile + _GAP + caption + len(strips) * strip + _GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((2 * _GAP, 10), _name(found, layer, channel), font=_font(20), fill=INK)
-    draw.text((2 * _GAP, 36), _statistics(found, layer, channel), font=_font(12), fill=QUIET)
-    for place, entry in enumerate(exemplars):
+    draw.text((2 * _GAP, 10), found.name_of(layer, channel), font=_font(20), fill=INK)
+    draw.text((2 * _GAP, 36), _statistics(found, layer, channel, made), font=_font(12), fill=QUIET)
+    for place, (entry, mask) in enumerate(zip(made.exemplars, _masks(found, layer, channel, made), strict=True)):
         left = 2 * _GAP + place * (tile + _GAP)
         image = found.images.open(entry.image)
         sheet.paste(crop(image, entry.effective_box, tile), (left, head))
-        sheet.paste(whole(image, entry.effective_box, tile), (left, head + tile + _GAP))
-        lines = (f"{entry.value:.3g}", _class(found.images, entry, tile))
-        for line, (text, color) in enumerate(zip(lines, (INK, QUIET), strict=True)):
+        shaded = shade(image, mask, found.view(entry.image))
+        sheet.paste(whole(shaded, entry.effective_box, tile), (left, head + tile + _GAP))
+        for line, text in enumerate((f"{entry.value:.3g}", _class(found.images, entry, tile))):
             place_y = head + 2 * tile + _GAP + 4 + 16 * line
-            draw.text((left, place_y), text, font=_font(12), fill=color)
+            draw.text((left, place_y), text, font=_font(12), fill=QUIET if line else INK)
+    top = head + 2 * tile + _GAP + caption
+    for name, entries in strips.items():
+        draw.text((2 * _GAP, top + 6), name, font=_font(12), fill=INK)
+        for place, (number, value) in enumerate(entries):
+            left = 2 * _GAP + place * (small + _GAP)
+            image = found.images.open(number)
+            sheet.paste(crop(image, (0, 0, *image.size), small), (left, top + 26))
+            draw.text((left, top + 28 + small), f"{value:.3g}", font=_font(11), fill=QUIET)
+        top += strip
     return sheet
+
+
+def _strips(found: Exemplars, layer: str, channel: int) -> dict[str, list[tuple[int, float]]]:
+    """What a sheet shows below the strongest images: heading -> images and values."""
+    known = found.layer(layer, channel)
+    ordinary = {f"{share:.0%}": known.at_quantile(channel, share, 3) for share in _ORDINARY}
+    missed = [(entry.image, entry.value) for entry in near_misses(found, layer, channel)]
+    weakest = [(entry.image, entry.value) for entry in found.of(layer, channel, weakest=True)[:9]]
+    strips = {
+        f"ordinary images: where {', '.join(ordinary)} of them stay below": [
+            entry for group in ordinary.values() for entry in group
+        ],
+        "near misses: alike to the layer's other units, below this one's median": missed,
+        "weakest images": weakest,
+    }
+    return {name: entries for name, entries in strips.items() if entries}
+
+
+def _masks(found: Exemplars, layer: str, channel: int, made: DiverseExemplars) -> Tensor:
+    if not made.exemplars:
+        return torch.zeros(0, 1, 1, dtype=torch.bool)
+    return activation_masks(found, layer, channel, views(found, [entry.image for entry in made.exemplars]))
 
 
 def layer_sheet(
     found: Exemplars, layer: str, *, tile: int = 56, each: int = 6, progress: Progress = silent
 ) -> Image.Image:
     """All channels of a layer, each with the parts of its strongest images that move it."""
-    channels = list(range(len(found.layers[layer].top.values)))
-    best = {channel: found.of(layer, channel)[:each] for channel in channels}
+    channels = list(range(len(found.layers[layer])))
+    best = {channel: chosen(found, layer, channel).exemplars[:each] for channel in channels}
     requests = [_Request(entry.image, entry.effective_box, tile) for row in best.values() for entry in row]
     tiles = _crops(found.images, requests, progress)
     label, head = 44, 40
@@ -62,7 +107,7 @@ def layer_sheet(
     rows = -(-len(channels) // columns)
     sheet = Image.new("RGB", (_GAP + columns * strip, head + rows * (tile + _GAP) + _GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((2 * _GAP, 10), f"{layer}: {len(channels)} channels", font=_font(18), fill=INK)
+    draw.text((2 * _GAP, 10), f"{layer}: {len(channels)} units", font=_font(18), fill=INK)
     for channel in channels:
         left = _GAP + channel // rows * strip
         top = head + channel % rows * (tile + _GAP)
@@ -83,6 +128,16 @@ def crop(image: Image.Image, box: Box, side: int) -> Image.Image:
     square = Image.new("RGB", (side, side), "#808080")
     square.paste(part, ((side - size[0]) // 2, (side - size[1]) // 2))
     return square
+
+
+def shade(image: Image.Image, mask: Tensor, view: Box) -> Image.Image:
+    """The image, dark but where the mask (h, w) of bool over its part `view` is True."""
+    left, top, right, bottom = (round(side) for side in view)
+    size = (max(1, right - left), max(1, bottom - top))
+    lit = Image.new("L", image.size, _DARK)
+    shown = Image.fromarray((mask.numpy() * (255 - _DARK) + _DARK).astype(np.uint8))
+    lit.paste(shown.resize(size, Image.Resampling.BILINEAR), (left, top))
+    return Image.composite(image, Image.new("RGB", image.size), lit)
 
 
 def _squared(box: Box, size: tuple[int, int]) -> Box:
@@ -121,18 +176,16 @@ def _crops(images: Images, requests: Sequence[_Request], progress: Progress) -> 
     return made
 
 
-def _name(found: Exemplars, layer: str, channel: int) -> str:
-    labels = found.model.labels
-    return f"class {channel}: {labels[channel]}" if layer == OUTPUT and channel < len(labels) else f"{layer}:{channel}"
-
-
-def _statistics(found: Exemplars, layer: str, channel: int) -> str:
+def _statistics(found: Exemplars, layer: str, channel: int, made: DiverseExemplars) -> str:
     known = found.layers[layer].statistics
-    return (
+    text = (
         f"{found.reduce} over the map, {int(known.count[channel])} images: median {known.quantile(0.5)[channel]:.3g}, "
         f"99 % below {known.quantile(0.99)[channel]:.3g}, largest {known.greatest[channel]:.3g}, "
         f"above zero {known.positive[channel]:.0%}"
     )
+    if found.diverse == "no":
+        return text
+    return f"{text}; {made.dropped} alike passed over at the cost of {made.cost:.1%} of the mean"
 
 
 def _class(images: Images, entry: Exemplar, width: int) -> str:

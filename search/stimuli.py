@@ -20,6 +20,8 @@ from featviz.models import Model
 from featviz.objectives import look
 from featviz.trunk import Trunk
 
+from .readout import Readout
+
 GREY = 0.5
 
 
@@ -147,29 +149,31 @@ FAMILIES: dict[str, Callable[[tuple[int, int], float], Stimuli]] = {
 
 def tuning(
     model: Model,
-    layer: str,
+    layer: str | Readout,
     stimuli: Stimuli,
     *,
     sign: Literal[1, -1] = 1,
     trunk: Trunk | None = None,
     batch: int = 16,
 ) -> Tuning:
-    """The tuning curves of all channels of a layer for a family of stimuli of the model's input size.
+    """The tuning curves of all units of a layer, or of a readout, for a family of stimuli of the model's input size.
 
     sign: -1 for the curves of the channels' opposites.
     """
-    trunk = trunk or Trunk(model, [layer])
+    readout = Readout(layer) if isinstance(layer, str) else layer
+    trunk = trunk or Trunk(model, [readout.layer])
+
+    def middle(images: Tensor) -> Tensor:
+        return look(readout.maps(trunk(_channels(images, model).to(trunk.device))[readout.layer]), "center")
+
     if tuple(stimuli.images.shape[2:]) != model.preprocess.size:
         raise UserError(
             f"the stimuli are {tuple(stimuli.images.shape[2:])} pixels, the model takes {model.preprocess.size}."
         )
-    grey = torch.full((1, model.preprocess.channels, *model.preprocess.size), GREY)
+    grey = torch.full((1, 3, *model.preprocess.size), GREY)
     with torch.inference_mode():
-        rest = look(trunk(grey.to(trunk.device))[layer], "center")
-        parts = [
-            look(trunk(_channels(part, model).to(trunk.device))[layer], "center") - rest
-            for part in torch.split(stimuli.images, batch)
-        ]
+        rest = middle(grey)
+        parts = [middle(part) - rest for part in torch.split(stimuli.images, batch)]
     responses = torch.cat(parts).float().cpu() * sign
     values, place = torch.unique(stimuli.parameters[stimuli.along], return_inverse=True)
     best = torch.stack([responses[place == number].amax(0) for number in range(len(values))])

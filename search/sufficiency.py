@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from featviz.trunk import Trunk
-
-from .decode import central_box, cut
+from .diverse import chosen
 from .exemplars import Exemplars
+from .focus import unit_maps, views
 
 GREY = 0.5
 
@@ -26,23 +25,18 @@ class Sufficiency:
     without: float | None
 
 
-def crop_sufficiency(found: Exemplars, layer: str, channel: int, *, trunk: Trunk | None = None) -> list[Sufficiency]:
+def crop_sufficiency(found: Exemplars, layer: str, channel: int) -> list[Sufficiency]:
     """How much of each strongest image's activation its crop keeps by itself, and how much the rest keeps without it.
 
     Measured at the position of the activation for the maximum over the map, over the whole map for its mean.
     """
-    trunk = trunk or Trunk(found.model, [layer])
-    entries = found.of(layer, channel)
-    fields, extent = found.layers[layer].fields, found.layers[layer].extent
+    known = found.layer(layer, channel)
     results = []
-    for entry in entries:
-        image = found.images.open(entry.image)
-        how = found.model.preprocess
-        view = cut(image, central_box(image.size, how), how).float() / 255
-        inside = _mask(fields.effective_box(entry.row, entry.column, extent), how.size)
+    for entry in chosen(found, layer, channel).exemplars:
+        view = views(found, [entry.image])[0]
+        inside = _mask(known.fields.effective_box(entry.row, entry.column, known.extent), found.model.preprocess.size)
         alone, without = view * inside + GREY * (1 - inside), view * (1 - inside) + GREY * inside
-        with torch.inference_mode():
-            maps = trunk(torch.stack([view, alone, without]).to(trunk.device))[layer][:, channel] * found.sign
+        maps = unit_maps(found, layer, channel, torch.stack([view, alone, without]))
         at_place = found.reduce == "max" or found.place is not None
         values = maps[:, entry.row, entry.column] if at_place else maps.mean((1, 2))
         whole, kept, left = (float(value) for value in values)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from featviz.errors import UserError
 
+# (rows of the batch, units) -> where in its map the value of each lies.
+Position = Callable[[Tensor, Tensor], Tensor]
 # What stands in an empty place: behind every image.
 _NOBODY = torch.iinfo(torch.int64).max
 
@@ -40,7 +42,7 @@ class RunningTopK:
         self._index = torch.empty(0, k, dtype=torch.int64)
         self._position = torch.empty(0, k, dtype=torch.int64)
 
-    def update(self, values: Tensor, index: Tensor, position: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+    def update(self, values: Tensor, index: Tensor, position: Position | None = None) -> None:
         """Take in the values (n, units) of n images whose numbers are `index` (n,).
 
         position(rows, units) gives where in its map the value of each (row of the batch, unit) lies; it is asked only
@@ -121,3 +123,44 @@ class RunningTopK:
         values, index, position = (part.gather(1, by_index) for part in (values, index, position))
         by_value = values.argsort(dim=1, descending=True, stable=True)[:, : self.k]
         return values.gather(1, by_value), index.gather(1, by_value), position.gather(1, by_value)
+
+
+class PerClassTopK:
+    """A `RunningTopK` for each class: its strongest k images of every unit. Memory: classes times units times k."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self._classes: dict[int, RunningTopK] = {}
+
+    def update(self, values: Tensor, index: Tensor, labels: Tensor, position: Position) -> None:
+        """As `RunningTopK.update`; labels (n,): the images' classes, -1 for those that are left out."""
+        for label in torch.unique(labels[labels >= 0]).tolist():
+            rows = (labels == label).nonzero()[:, 0].to(values.device)
+
+            def of_part(part: Tensor, units: Tensor, rows: Tensor = rows) -> Tensor:
+                return position(rows[part], units)
+
+            ranking = self._classes.setdefault(label, RunningTopK(self.k))
+            ranking.update(values[rows], index.to(values.device)[rows], of_part)
+
+    def merge(self, other: PerClassTopK) -> None:
+        """Take in what another of the same k has seen."""
+        for label, ranking in other._classes.items():
+            self._classes.setdefault(label, RunningTopK(self.k)).merge(ranking)
+
+    def state(self) -> dict[str, Tensor]:
+        """`labels` (classes,), and `values`, `index`, `position` (classes, units, k)."""
+        labels = sorted(self._classes)
+        states = [self._classes[label].state() for label in labels]
+        stacked = {key: torch.stack([state[key] for state in states]) for key in (states[0] if states else ())}
+        return {"labels": torch.tensor(labels, dtype=torch.int64), **stacked}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self._classes = {}
+        for place, label in enumerate(state["labels"].tolist()):
+            self._classes[label] = RunningTopK(self.k)
+            self._classes[label].load({key: value[place] for key, value in state.items() if key != "labels"})
+
+    def rankings(self) -> dict[int, Ranking]:
+        """Class -> what was found, on the CPU."""
+        return {label: self._classes[label].ranking() for label in sorted(self._classes)}

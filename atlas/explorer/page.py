@@ -5,14 +5,19 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from PIL import Image
 
 from featviz.certificate import Certificate
 
 from ..grid import Cell
 
+# Bytes from which a sheet is embedded as JPEG, and how long that format's sides can be.
+_LARGE, _JPEG_LIMIT = 1_000_000, 65_500
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem; }
@@ -57,10 +62,12 @@ def render_page(*, title: str, certificates: Sequence[Certificate], folder: Path
 
 
 def sheets_page(*, title: str, sheets: Mapping[str, bytes], facts: Mapping[str, Any]) -> str:
-    """HTML of contact sheets, PNGs by file name, then the facts as a table."""
+    """HTML of contact sheets, PNGs by file name, then the facts as a table.
+
+    Large sheets are shown as JPEG, a fifth of the size.
+    """
     figures = "".join(
-        f"<h2>{escape(name.removesuffix('.png'))}</h2>"
-        f'<img alt="{escape(name)}" src="data:image/png;base64,{_base64(png)}">'
+        f'<h2>{escape(name.removesuffix(".png"))}</h2><img alt="{escape(name)}" src="{_source(png)}">'
         for name, png in sheets.items()
     )
     return _document(title, f"{figures}{_facts(facts)}")
@@ -123,6 +130,16 @@ def _cells(level: int, cells: Sequence[Cell], names: Sequence[str]) -> str:
         f"<h2>Cells of the {level} × {level} grid</h2>"
         f"<details><summary>{len(cells)} cells</summary><table>{head}{rows}</table></details>"
     )
+
+
+def _source(png: bytes) -> str:
+    """A picture as the address of an image."""
+    with Image.open(BytesIO(png)) as picture:
+        if len(png) > _LARGE and max(picture.size) < _JPEG_LIMIT:
+            stream = BytesIO()
+            picture.convert("RGB").save(stream, "JPEG", quality=88)
+            return f"data:image/jpeg;base64,{_base64(stream.getvalue())}"
+    return f"data:image/png;base64,{_base64(png)}"
 
 
 def _base64(data: bytes) -> str:

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from toys import noise_folder, toy_model
 
 from atlas.exemplars import find_exemplars
 from featviz.errors import UserError
+from search.matrix import open_matrix
 
 
 def test_a_folder_holds_exemplars_statistics_sheets_and_a_page(tmp_path: Path) -> None:
@@ -77,3 +79,42 @@ def test_wishes_that_cannot_be_fulfilled_leave_no_folder(
     with pytest.raises(UserError, match=message):
         find_exemplars(toy_model(), **{"layers": ["4"], "images": noise_images, "out": tmp_path / "x", **wrong})  # type: ignore[arg-type]
     assert not (tmp_path / "x").exists()
+
+
+def test_copies_are_passed_over_where_that_is_wished_and_the_cost_is_said(tmp_path: Path) -> None:
+    images = noise_folder(tmp_path / "images", 12)
+    for number in range(12):
+        (images / f"{number:03d}-copy.png").write_bytes((images / f"{number:03d}.png").read_bytes())
+    out = tmp_path / "out"
+    find_exemplars(toy_model(), ["4"], images=images, out=out, k=4, diverse="images", units=["4:1"])
+    stored = json.loads((out / "exemplars.json").read_text())["4"]
+    for entries in stored.values():
+        originals = [entry["path"][:3] for entry in entries]
+        assert len(set(originals)) == len(originals) == 4
+    costs = json.loads((out / "statistics.json").read_text())["4"]["channels"]["cost_of_diversity"]
+    assert len(costs) == 6
+    assert max(costs) > 0
+
+
+def test_directions_classes_and_the_matrix_come_in_the_same_pass(tmp_path: Path) -> None:
+    images = noise_folder(tmp_path / "images", 12)
+    (images / "labels.csv").write_text("file,class_index\n" + "".join(f"{i:03d}.png,{i % 2}\n" for i in range(12)))
+    np.save(tmp_path / "v.npy", np.eye(6, dtype=np.float32)[:2])
+    word, out = f"4:{tmp_path / 'v.npy'}", tmp_path / "out"
+    find_exemplars(toy_model(), ["4", word], images=images, out=out, k=2, per_class=1, matrix=True, units=[f"{word}#1"])
+    stored = json.loads((out / "exemplars.json").read_text())
+    for unit in ("0", "1"):
+        assert [entry["image"] for entry in stored[word][unit]] == [entry["image"] for entry in stored["4"][unit]]
+    classes = json.loads((out / "classes.json").read_text())
+    assert set(classes) == {"0", "1"}
+    assert classes["1"]["4"]["3"][0][0] % 2 == 1
+    values = open_matrix(out)["4"].values
+    assert int(values[:, 5].argmax()) == stored["4"]["5"][0]["image"]
+    quantiles = json.loads((out / "quantiles.json").read_text())["4"]["0"]
+    assert list(quantiles) == ["0.1", "0.25", "0.5", "0.75", "0.9"]
+    assert len(list((out / "units").iterdir())) == 1
+    np.save(tmp_path / "v.npy", np.eye(6, dtype=np.float32)[2:4])
+    with pytest.raises(UserError, match="other settings"):
+        find_exemplars(
+            toy_model(), ["4", word], images=images, out=out, k=2, per_class=1, matrix=True, units=[f"{word}#1"]
+        )

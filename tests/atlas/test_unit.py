@@ -44,10 +44,11 @@ def test_a_card_holds_what_its_parts_say(tmp_path: Path, labelled: Path) -> None
     assert stored["unit"] == "4:2"
     assert stored["selectivity"]["label"] == card.selectivity.label
     assert len(stored["tuning"]["bars"]["responses"]) == 16
-    best = json.loads((tmp_path / "x" / "exemplars.json").read_text())["2"]
+    best = json.loads((tmp_path / "x" / "exemplars.json").read_text())["4"]["2"]
     assert [entry["image"] for entry in best] == [entry.image for entry in card.exemplars["4", 2]]
     with Image.open(tmp_path / "x" / "card.png") as sheet:
-        assert sheet.size == (1400, 1700)
+        assert sheet.width == 1400
+        assert sheet.height > 1500
         assert np.asarray(sheet.convert("L")).std() > 30
     page = (tmp_path / "x" / "index.html").read_text()
     assert "4:2" in page
@@ -80,10 +81,33 @@ def test_images_without_labels_have_no_selectivity(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x" / "card.json").read_text())["selectivity"] is None
 
 
-def test_a_card_shows_one_unit_and_no_direction(tmp_path: Path, labelled: Path) -> None:
+def test_a_card_shows_one_unit(tmp_path: Path, labelled: Path) -> None:
     with pytest.raises(UserError, match="a card shows one unit; '4:0-2' names 3"):
         draw_card(toy_model(), "4:0-2", out=tmp_path / "x", images=labelled)
-    np.save(tmp_path / "v.npy", np.eye(6, dtype=np.float32))
-    with pytest.raises(UserError, match="directions are not found yet"):
-        draw_card(toy_model(), f"4:{tmp_path / 'v.npy'}#0", out=tmp_path / "x", images=labelled)
     assert not (tmp_path / "x").exists()
+
+
+def test_the_card_of_a_direction_along_a_channel_is_the_channels(tmp_path: Path, labelled: Path) -> None:
+    np.save(tmp_path / "v.npy", np.eye(6, dtype=np.float32)[[2, 0]])
+    word = f"4:{tmp_path / 'v.npy'}#0"
+    card = draw_card(toy_model(), word, out=tmp_path / "x", images=labelled, drawing=QUICK)
+    channel = draw_card(toy_model(), "4:2", out=tmp_path / "y", images=labelled, drawing=QUICK)
+    assert card is not None
+    assert channel is not None
+    best = [(entry.image, entry.row, entry.column) for entry in card.exemplars[card.key, 0]]
+    assert best == [(entry.image, entry.row, entry.column) for entry in channel.exemplars["4", 2]]
+    assert card.values == pytest.approx(channel.values, abs=1e-5)
+    for own, other in zip(card.tunings, channel.tunings, strict=True):
+        assert own.responses[:, 0] == pytest.approx(other.responses[:, 2], abs=1e-5)
+    np.save(tmp_path / "v.npy", np.eye(6, dtype=np.float32))
+    with pytest.raises(UserError, match="other settings"):
+        draw_card(toy_model(), word, out=tmp_path / "x", images=labelled, drawing=QUICK)
+
+
+def test_a_card_with_a_similarity_says_how_interpretable_its_unit_is(tmp_path: Path, labelled: Path) -> None:
+    card = draw_card(
+        toy_model(), "4:2", out=tmp_path / "x", images=labelled, drawing=QUICK, similarity=toy_model(seed=5)
+    )
+    assert card is not None
+    assert card.certificates[0].mis is not None
+    assert 0 <= card.certificates[0].mis <= 1

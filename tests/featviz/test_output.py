@@ -95,3 +95,26 @@ def test_numbers_that_json_does_not_know_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         out.write_json("x.json", {"x": float("nan")})
     assert not (tmp_path / "x.json").exists()
+
+
+def test_work_that_goes_step_by_step_keeps_its_last_step_alone(tmp_path: Path) -> None:
+    out = OutputFolder.claim(tmp_path, IDENTITY)
+    assert out.latest("scan") is None
+    for step in (9, 10, 200):
+        out.advance("scan", step, {"x": np.arange(step)})
+    again = OutputFolder.claim(tmp_path, IDENTITY).latest("scan")
+    assert again is not None
+    assert (again[0], len(again[1]["x"])) == (200, 200)
+    assert len(list(out.draft.glob("*.npz"))) == 1
+
+
+def test_of_two_steps_that_a_killed_run_left_the_later_counts(tmp_path: Path) -> None:
+    out = OutputFolder.claim(tmp_path, IDENTITY)
+    out.advance("scan", 5, {"x": np.zeros(1)})
+    before = next(out.draft.glob("scan-*.npz"))
+    kept = before.read_bytes()
+    out.advance("scan", 40, {"x": np.ones(1)})
+    before.write_bytes(kept)
+    found = out.latest("scan")
+    assert found is not None
+    assert (found[0], float(found[1]["x"][0])) == (40, 1.0)

@@ -20,8 +20,9 @@ from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.trunk import Trunk
 from search.decode import central_box, cut
-from search.exemplars import Exemplars, TopExemplars, assemble, exemplars
+from search.exemplars import Exemplars, assemble, exemplars
 from search.images import Images, open_images
+from search.record import Record
 from search.scan import scan
 
 
@@ -155,8 +156,10 @@ def test_boxes_lie_in_the_original_whatever_its_size(tmp_path: Path) -> None:
         ({"layers": "44"}, "no layer '44'"),
         ({"layers": []}, "name at least one layer"),
         ({"layers": "4", "reduce": "median"}, "no reduction 'median'"),
-        ({"layers": "4", "k": 0}, "k and the shard start at 1; got 0"),
+        ({"layers": "4", "k": 0}, "k and the shard start at 1, per class at 0; got 0"),
         ({"layers": "4", "shard": 0}, "k and the shard start at 1"),
+        ({"layers": "4", "per_class": -1}, "per class at 0"),
+        ({"layers": "4", "diverse": "very"}, "no diversity of exemplars 'very'"),
     ],
 )
 def test_wishes_that_cannot_be_fulfilled_are_refused(
@@ -186,12 +189,14 @@ def test_shards_that_a_stopped_run_kept_are_not_scanned_again(tmp_path: Path) ->
             raise StopRun
 
     with pytest.raises(StopRun):
-        exemplars(toy_model(), images, "4", k=3, shard=6, workers=0, keep=folder.arrays, progress=stop)
-    kept = sorted(file.name for file in folder.draft.glob("shard-*.npz"))
-    assert len(kept) == 2
+        exemplars(toy_model(), images, "4", k=3, shard=6, workers=0, checkpoints=folder, progress=stop)
+    kept = folder.latest("exemplars")
+    assert kept is not None
+    assert kept[0] == 12
+    assert len(list(folder.draft.glob("*.npz"))) == 1
     seen: list[int] = []
     resumed = exemplars(
-        toy_model(), images, "4", k=3, shard=6, workers=0, keep=folder.arrays,
+        toy_model(), images, "4", k=3, shard=6, workers=0, checkpoints=folder,
         progress=lambda stage, done, total: seen.append(done),
     )  # fmt: skip
     assert min(seen) > 12
@@ -216,7 +221,7 @@ def test_a_killed_command_is_finished_by_the_same_command_with_the_same_bytes(tm
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(whole).wait(timeout=120) == 0
     process = start(killed)
-    while process.poll() is None and not list(killed.glob("draft/shard-*.npz")):
+    while process.poll() is None and not list(killed.glob("draft/exemplars-*.npz")):
         time.sleep(0.005)
     assert process.poll() is None
     process.kill()
@@ -239,7 +244,7 @@ def test_a_neurons_and_an_opposites_exemplars_are_ranked_by_their_own_value(nois
         ({"sign": -1}, (-maps).amax((2, 3))),
     ]
     for options, values in looks:
-        consumer = TopExemplars("4", 3, **options)  # type: ignore[arg-type]
+        consumer = Record("4", 3, **options)  # type: ignore[arg-type]
         scan(model, images, ["4"], [consumer])
         found = assemble(model, images, {"4": consumer}, (), k=3, reduce="max")
         for channel in range(6):

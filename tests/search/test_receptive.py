@@ -57,6 +57,18 @@ def test_boxes_equal_the_analytic_answer(name: str, pooled: bool) -> None:
     assert not found.is_global
 
 
+@pytest.mark.parametrize("name", STACKS)
+def test_the_middle_of_a_field_is_the_analytic_one_even_where_an_edge_cuts_the_field_off(name: str) -> None:
+    steps = STACKS[name]
+    layers = [nn.Conv2d(3, 3, *step) for step in steps]
+    found = receptive_fields(Model.wrap(nn.Sequential(*layers), size=64), [str(len(layers) - 1)])[str(len(layers) - 1)]
+    for place in range(len(found.rows)):
+        first = last = place  # what it reads on an input without edges
+        for kernel, stride, padding, dilation in reversed(steps):
+            first, last = first * stride - padding, last * stride - padding + (kernel - 1) * dilation
+        assert found.middle(place, place) == ((first + last + 1) / 2,) * 2
+
+
 class _Residual(nn.Module):
     """A short and a long way that meet: the field is that of the longer."""
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from toys import noise_folder, toy_model
 
 from search.exemplars import exemplars
 from search.images import open_images
-from search.sheet import MARK, crop, layer_sheet, unit_sheet, whole
+from search.sheet import MARK, crop, layer_sheet, shade, unit_sheet, whole
 
 
 def _halves() -> Image.Image:
@@ -58,9 +59,20 @@ def test_from_python_exemplars_show_and_save_themselves(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(found.sheet(("4", 1))), np.asarray(unit_sheet(found, "4", 1)))
     out = found.save(tmp_path / "out")
     names = {file.name for file in out.iterdir()}
-    assert names == {"exemplars.json", "weakest.json", "statistics.json", "layer-4.png", "manifest.json"}
+    data = {"exemplars.json", "weakest.json", "quantiles.json", "statistics.json"}
+    assert names == data | {"layer-4.png", "manifest.json"}
     assert found.save(tmp_path / "out") == out
 
 
 def test_a_box_thinner_than_a_pixel_is_still_outlined() -> None:
     assert whole(_halves(), (10, 10, 10.1, 10.1), 32).size == (32, 32)
+
+
+def test_what_a_mask_leaves_out_is_dark_and_so_is_what_the_network_did_not_see() -> None:
+    mask = torch.zeros(2, 2, dtype=torch.bool)
+    mask[:, 1] = True  # the right half of the view, which is the middle of the image
+    white = Image.new("RGB", (80, 40), "white")
+    shaded = np.asarray(shade(white, mask, (20, 0, 60, 40)))[20, :, 0]
+    assert shaded[[5, 22, 70]].tolist() == [shaded[0]] * 3
+    assert shaded[0] < 100
+    assert shaded[57] == 255
