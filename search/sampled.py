@@ -22,53 +22,53 @@ class SampledValues:
 
     def __init__(self, count: int = SAMPLE) -> None:
         self.count = count
-        self._index: list[Tensor] = []
-        self._values: list[Tensor] = []
+        # One block, filled from the front: an array for every batch would leave the heap in splinters.
+        self._index = np.empty(2 * count, np.int64)
+        self._values = np.empty((2 * count, 0), np.float32)
         self._held, self._last = 0, np.iinfo(np.uint64).max
 
     def add(self, values: Tensor, index: Tensor) -> None:
         """Take in the values (n, units) of n images whose numbers are `index` (n,)."""
-        drawn = torch.from_numpy(scattered(index.cpu().numpy()) <= self._last)
-        if not drawn.any():
-            return
-        self._index.append(index.cpu()[drawn])
-        self._values.append(values.detach().float().cpu()[drawn])
-        self._held += int(drawn.sum())
-        if self._held >= 2 * self.count:
-            self._compact()
+        numbers = index.cpu().numpy()
+        drawn = scattered(numbers) <= self._last
+        numbers, rows = numbers[drawn], values.detach().float().cpu().numpy()[drawn]
+        for start in range(0, len(numbers), self.count):
+            self._append(rows[start : start + self.count], numbers[start : start + self.count])
 
     def merge(self, other: SampledValues) -> None:
         """Take in what another has drawn."""
-        self._index += other._index
-        self._values += other._values
-        self._held += other._held
-        self._compact()
+        state = other.state()
+        self.add(state["values"], state["index"])
 
     def state(self) -> dict[str, Tensor]:
         """`index` (n,) in rising order and `values` (n, units) float32."""
         self._compact()
-        if not self._index:
-            return {"index": torch.zeros(0, dtype=torch.int64), "values": torch.zeros(0, 0)}
-        return {"index": self._index[0], "values": self._values[0]}
+        held = (self._index[: self._held].copy(), self._values[: self._held].copy())
+        return dict(zip(("index", "values"), map(torch.from_numpy, held), strict=True))
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        self._index, self._values = [state["index"]], [state["values"]]
-        self._held = len(state["index"])
+        self._held, self._last = 0, np.iinfo(np.uint64).max
+        self.add(state["values"], state["index"])
+
+    def _append(self, values: NDArray[np.float32], index: NDArray[np.int64]) -> None:
         if not self._held:
-            self._index, self._values = [], []
-        self._compact()
+            self._values = np.empty((2 * self.count, values.shape[1]), np.float32)
+        if self._held + len(index) > 2 * self.count:
+            self._compact()
+        places = slice(self._held, self._held + len(index))
+        self._index[places], self._values[places] = index, values
+        self._held += len(index)
 
     def _compact(self) -> None:
-        if not self._index:
-            return
-        index, values = torch.cat(self._index), torch.cat(self._values)
-        order = np.argsort(scattered(index.numpy()), kind="stable")[: self.count]
-        drawn = torch.from_numpy(np.sort(index.numpy()[order]))
-        place = torch.argsort(index, stable=True)
-        rows = place[torch.searchsorted(index[place], drawn)]
-        self._index, self._values, self._held = [drawn], [values[rows]], len(drawn)
+        """Leave the `count` images with the smallest scattered numbers, by rising number."""
+        index = self._index[: self._held]
+        places = scattered(index)
+        kept = np.argsort(places, kind="stable")[: self.count]
+        kept = kept[index[kept].argsort()]
+        self._index[: len(kept)], self._values[: len(kept)] = index[kept], self._values[kept]
+        self._held = len(kept)
         if self._held == self.count:
-            self._last = scattered(drawn.numpy()).max()
+            self._last = places[kept].max()
 
 
 def scattered(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
