@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -239,6 +240,9 @@ def exemplars_command(
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Keep every unit's value on every image: matrix/, for search.open_matrix.")
     ] = False,
+    part: Annotated[
+        str, typer.Option("--part", help="2/3: the second third of the images alone; search.load_exemplars joins them.")
+    ] = "1/1",
     parquet: Annotated[
         bool, typer.Option("--parquet", help="Also exemplars.parquet and statistics.parquet (extra: parquet).")
     ] = False,
@@ -268,6 +272,7 @@ def exemplars_command(
             per_class=per_class,
             matrix=matrix,
             parquet=parquet,
+            part=_part(part),
             units=units or [],
             overwrite=overwrite,
             workers=workers,
@@ -390,6 +395,13 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"--grid takes numbers with commas, such as 20,40; got {text!r}.") from None
+
+
+def _part(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match:
+        raise UserError(f"--part takes a part such as 2/3, the second of three; got {text!r}.")
+    return (int(match[1]), int(match[2]))
 
 
 def main() -> None:

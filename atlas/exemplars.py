@@ -14,6 +14,7 @@ from featviz.progress import Progress, silent
 from featviz.units import Unit, parse_units
 from search.exemplars import SHARD, Diverse, Exemplars, check_settings, exemplars
 from search.images import Images, open_images
+from search.index import write_index
 from search.parquet import require_parquet, write_parquet
 from search.readout import Readout, readouts
 from search.record import Reduce
@@ -35,6 +36,7 @@ def find_exemplars(
     per_class: int = 0,
     matrix: bool = False,
     parquet: bool = False,
+    part: tuple[int, int] = (1, 1),
     units: Sequence[str] = (),
     shard: int = SHARD,
     overwrite: bool = False,
@@ -43,8 +45,8 @@ def find_exemplars(
 ) -> dict[str, Any]:
     """Find every unit's exemplars into a folder; returns the manifest.
 
-    layers, k, reduce, diverse, per_class, shard: as `search.exemplars` takes them. units: words that `parse_units`
-    reads, that get a sheet of their own. matrix: keep every unit's value on every image too, in matrix/. parquet: also
+    layers, k, reduce, diverse, per_class, part, shard: as `search.exemplars` takes them. units: words, as `parse_units`
+    reads them, for units that get a sheet of their own. matrix: keep every unit's value on every image too, in matrix/. parquet: also
     write exemplars.parquet and statistics.parquet. A stopped run goes on where its last shard ended; a folder made of
     other images or settings is refused.
     """
@@ -55,7 +57,7 @@ def find_exemplars(
     if any(unit.sign < 0 or unit.position is not None for unit in wanted):
         raise UserError("--units takes channels, classes and directions; `atlas unit` shows neurons and opposites.")
     looked_at = readouts(model, [*layers, *(_readout_of(unit) for unit in wanted)])
-    check_settings(k=k, reduce=reduce, diverse=diverse, per_class=per_class, shard=shard)
+    check_settings(k=k, reduce=reduce, diverse=diverse, per_class=per_class, shard=shard, part=part)
     identity = {
         "command": "exemplars",
         "layers": [each.name for each in looked_at],
@@ -67,6 +69,7 @@ def find_exemplars(
         "per_class": per_class,
         "matrix": matrix,
         "parquet": parquet,
+        "part": part,
         "weights": model.fingerprint,
         "preprocess": asdict(model.preprocess),
         "images": against.fingerprint,
@@ -76,10 +79,11 @@ def find_exemplars(
         return folder.manifest()
     found = exemplars(
         model, against, looked_at, k=k, reduce=reduce, diverse=diverse, per_class=per_class,
-        matrix=folder.path / "matrix" if matrix else None, shard=shard, workers=workers, checkpoints=folder,
+        matrix=folder.path / "matrix" if matrix else None, part=part, shard=shard, workers=workers, checkpoints=folder,
         progress=progress,
     )  # fmt: skip
     sheets = write(found, folder, units=_channels(wanted), progress=progress)
+    write_index(found, folder)
     if parquet:
         write_parquet(found, folder)
     page = sheets_page(title=f"Exemplars of {model.name}", sheets=sheets, facts=_facts(found))
@@ -104,7 +108,7 @@ def _facts(found: Exemplars) -> dict[str, Any]:
         for layer, entry in found.layers.items()
     }
     return {
-        "images": f"{Path(found.images.source).name}, {len(found.images)}",
+        "images": f"{Path(found.images.source).name}, {sum(map(len, found.numbers))}",
         "skipped": len(found.skipped),
         "value": f"{found.reduce} of the channel's map",
         **{f"receptive field of {layer}": text for layer, text in fields.items()},
@@ -116,7 +120,7 @@ def _facts(found: Exemplars) -> dict[str, Any]:
 
 
 def _manifest(found: Exemplars, k: int) -> dict[str, Any]:
-    used = len(found.images) - len(found.skipped)
+    used = sum(map(len, found.numbers)) - len(found.skipped)
     notes = list(found.images.notes)
     if k > used:
         notes.append(f"k is {k}, the images are {used}: each unit has {used} exemplars")

@@ -3,6 +3,7 @@
 from .datasets import from_dataset, from_huggingface, from_shards, from_stream
 from .exemplars import Exemplar, Exemplars, exemplars
 from .images import Images, open_images
+from .index import load_exemplars
 from .matrix import Matrix, open_matrix
 from .readout import Readout
 from .record import Record
@@ -25,6 +26,7 @@ __all__ = [
     "from_huggingface",
     "from_shards",
     "from_stream",
+    "load_exemplars",
     "natural_spectrum",
     "open_images",
     "open_matrix",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -107,7 +107,7 @@ class Exemplars:
     """What `exemplars` finds: `layers` by the readouts' names; `images`, `model`, `skipped` say of what.
 
     `k`: how many images of each unit were asked for, of which no two are alike where `diverse` says so (see
-    `search.diverse`); `place`, `sign`: as `Record` takes them.
+    `search.diverse`); `records`: what the pass wrote down, by the readouts' names; `numbers`: of which images.
     """
 
     model: Model
@@ -116,9 +116,9 @@ class Exemplars:
     skipped: tuple[Skipped, ...]
     k: int
     reduce: Reduce
-    diverse: Diverse = "no"
-    place: Place = None
-    sign: Literal[1, -1] = 1
+    diverse: Diverse
+    records: Mapping[str, Record] = field(repr=False)
+    numbers: tuple[range, ...]
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         """(layer, channel) of every unit."""
@@ -148,6 +148,16 @@ class Exemplars:
             ranking = found.classes[label]
         rows = zip(ranking.values[channel], ranking.index[channel], ranking.position[channel], strict=True)
         return [self.exemplar(layer, *(entry.item() for entry in row)) for row in rows if row[1] >= 0]
+
+    @property
+    def place(self) -> Place:
+        """Where in the maps the pass looked, as `Record` takes it."""
+        return next(iter(self.records.values())).place
+
+    @property
+    def sign(self) -> Literal[1, -1]:
+        """-1 where the units' opposites were ranked."""
+        return next(iter(self.records.values())).sign
 
     def layer(self, name: str, channel: int = 0) -> LayerExemplars:
         """What was found about a readout; raises `UserError` where there is none of the name, or no such unit in it."""
@@ -220,7 +230,8 @@ class Exemplars:
         return unit_sheet(self, *unit)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write exemplars.json, weakest.json, statistics.json and a sheet per layer into a new or empty folder."""
+        """Write exemplars.json and the like, a sheet per layer and the index into a new or empty folder."""
+        from .index import write_index
         from .report import write
 
         about = {
@@ -233,6 +244,7 @@ class Exemplars:
         out = OutputFolder.claim(folder, {**about, **settings, "saved from": "Python"}, overwrite=overwrite)
         if not out.finished:
             write(self, out)
+            write_index(self, out)
             out.finish({**settings, "command": "exemplars", "model": self.model.name})
         return out.path
 
@@ -247,6 +259,7 @@ def exemplars(
     diverse: Diverse = "no",
     per_class: int = 0,
     matrix: str | Path | None = None,
+    part: tuple[int, int] = (1, 1),
     batch: int | None = None,
     shard: int = SHARD,
     workers: int | None = None,
@@ -259,13 +272,15 @@ def exemplars(
     `Readout` ranks a layer's products with directions. reduce: what a unit's map counts for, its `max` or its `mean`. k
     larger than the number of images gives what there is. diverse: pass over near-duplicates (`images`), and all but one
     image of a class (`classes`). per_class: keep each class's strongest so many images too. matrix: a folder for every
-    unit's value on every image (`open_matrix` reads it). shard: images after which what was found goes to the
-    checkpoints, from which a later run goes on.
+    unit's value on every image (`open_matrix` reads it). part: (i, n) looks at the i-th of n parts of the images alone,
+    which `load_exemplars` joins. shard: images after which what was found goes to the checkpoints, from which a later
+    run goes on.
 
     Raises `UserError` for a layer that the network does not have and for settings out of range.
     """
     against = open_images(images)
-    check_settings(k=k, reduce=reduce, diverse=diverse, per_class=per_class, shard=shard)
+    check_settings(k=k, reduce=reduce, diverse=diverse, per_class=per_class, shard=shard, part=part)
+    mine = _part(len(against), part)
     wanted = readouts(model, [layers] if isinstance(layers, (str, Readout)) else layers)
     # More than there are images would be empty places that cost memory all the same.
     ranks = min(k if diverse == "no" else k * _POOL, len(against))
@@ -282,22 +297,32 @@ def exemplars(
 
     def run(numbers: range) -> Scanned:
         def report(stage: str, done: int, total: int) -> None:
-            progress(stage, numbers.start + done, len(against))
+            progress(stage, numbers.start - mine.start + done, len(mine))
 
         return scan(
             model, against, names, list(records.values()), numbers=numbers, batch=batch, workers=workers, trunk=trunk,
             progress=report,
         )  # fmt: skip
 
-    skipped = stepwise_scan(checkpoints or NoCheckpoints(), "exemplars", records, run, count=len(against), step=shard)
-    if len(skipped) == len(against):
-        raise UserError(f"not one of the {len(against)} images of {against.source!r} could be decoded.")
+    skipped = stepwise_scan(checkpoints or NoCheckpoints(), "exemplars", records, run, numbers=mine, step=shard)
+    if len(skipped) == len(mine):
+        raise UserError(f"not one of the {len(mine)} images of {against.source!r} could be decoded.")
     if folder is not None:
         describe(folder, list(records), against.labels, against.names)
-    return assemble(model, against, records, skipped, k=min(k, len(against)), reduce=reduce, diverse=diverse)
+    return assemble(
+        model, against, records, skipped, k=min(k, len(against)), reduce=reduce, diverse=diverse, numbers=[mine]
+    )
 
 
-def check_settings(*, k: int, reduce: str, diverse: str, per_class: int, shard: int) -> None:
+def _part(count: int, part: tuple[int, int]) -> range:
+    """The i-th of n consecutive parts of so many images."""
+    number, parts = part
+    return range(count * (number - 1) // parts, count * number // parts)
+
+
+def check_settings(
+    *, k: int, reduce: str, diverse: str, per_class: int, shard: int, part: tuple[int, int] = (1, 1)
+) -> None:
     """Raise `UserError` for settings of `exemplars` out of range."""
     if reduce not in get_args(Reduce):
         raise unknown("reduction", reduce, list(get_args(Reduce)))
@@ -305,6 +330,8 @@ def check_settings(*, k: int, reduce: str, diverse: str, per_class: int, shard: 
         raise unknown("diversity of exemplars", diverse, list(get_args(Diverse)))
     if k < 1 or shard < 1 or per_class < 0:
         raise UserError(f"k and the shard start at 1, per class at 0; got {k}, {shard} and {per_class}.")
+    if not 1 <= part[0] <= part[1]:
+        raise UserError(f"a part is (i, n), the i-th of n, such as 2/3; got {part[0]}/{part[1]}.")
 
 
 def assemble(
@@ -316,8 +343,12 @@ def assemble(
     k: int,
     reduce: Reduce,
     diverse: Diverse = "no",
+    numbers: Sequence[range] | None = None,
 ) -> Exemplars:
-    """What records, one for each readout, found in the images, with the layers' receptive fields."""
+    """What records, one for each readout, found in the images, with the layers' receptive fields.
+
+    numbers: which images they saw, by default all.
+    """
     layers = list(dict.fromkeys(record.readout.layer for record in records.values()))
     fields = receptive_fields(model, layers)
     views = _some_views(model, images, {entry.name for entry in skipped})
@@ -341,8 +372,8 @@ def assemble(
             (rows, columns),
             extents[layer],
         )
-    first = next(iter(records.values()))
-    return Exemplars(model, images, found, tuple(skipped), k, reduce, diverse, first.place, first.sign)
+    looked_at = (range(len(images)),) if numbers is None else tuple(numbers)
+    return Exemplars(model, images, found, tuple(skipped), k, reduce, diverse, records, looked_at)
 
 
 def _some_views(model: Model, images: Images, bad: set[str], count: int = 8) -> Tensor:

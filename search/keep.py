@@ -53,19 +53,20 @@ def stepwise_scan(
     consumers: Mapping[str, Consumer],
     run: Callable[[range], Scanned],
     *,
-    count: int,
+    numbers: range,
     step: int,
 ) -> tuple[Skipped, ...]:
-    """Fill the consumers by `run`, `step` image numbers at a time of `count`; returns the images skipped.
+    """Fill the consumers by `run`, `step` of the image numbers at a time; returns the images skipped.
 
-    Goes on where an earlier run was stopped. What is kept is all that was found, whose size does not grow with `count`.
+    Goes on where an earlier run was stopped. What is kept is all that was found, whose size does not grow with the
+    images.
     """
     found = checkpoints.latest(name)
-    start, skipped = (found[0], list(unpack(found[1], consumers))) if found else (0, [])
-    for first in range(start, count, step):
-        numbers = range(first, min(first + step, count))
-        skipped += skipped_by(partial(run, numbers))
-        checkpoints.advance(name, numbers.stop, pack(consumers, skipped))
+    start, skipped = (found[0], list(unpack(found[1], consumers))) if found else (numbers.start, [])
+    for first in range(start, numbers.stop, step):
+        own = range(first, min(first + step, numbers.stop))
+        skipped += skipped_by(partial(run, own))
+        checkpoints.advance(name, own.stop, pack(consumers, skipped))
     return tuple(skipped)
 
 

@@ -59,7 +59,7 @@ def test_from_python_exemplars_show_and_save_themselves(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(found.sheet(("4", 1))), np.asarray(unit_sheet(found, "4", 1)))
     out = found.save(tmp_path / "out")
     names = {file.name for file in out.iterdir()}
-    data = {"exemplars.json", "weakest.json", "quantiles.json", "statistics.json"}
+    data = {"exemplars.json", "weakest.json", "quantiles.json", "statistics.json", "index.npz"}
     assert names == data | {"layer-4.png", "manifest.json"}
     assert found.save(tmp_path / "out") == out
 

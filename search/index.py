@@ -1,0 +1,128 @@
+"""What a pass found, on disk: opened again without a pass, joined with what other machines found, refused when stale."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from featviz.errors import UserError
+from featviz.models import Model
+from featviz.output import OutputFolder
+
+from .exemplars import Exemplars, assemble
+from .images import Images, open_images
+from .keep import Arrays, pack, unpack
+from .readout import Readout
+from .record import Record
+from .scan import Skipped
+
+INDEX = "index.npz"
+
+
+def write_index(found: Exemplars, folder: OutputFolder) -> None:
+    """Write index.npz: the records of a pass, and of which network, images and settings they are."""
+    arrays = pack(found.records, found.skipped)
+    for name, record in found.records.items():
+        if record.readout.directions is not None:
+            arrays[f"{name}|directions"] = record.readout.directions.numpy()
+    about = {
+        "weights": found.model.fingerprint,
+        "preprocess": asdict(found.model.preprocess),
+        "images": found.images.fingerprint,
+        "settings": _settings(found),
+        "readouts": [[record.readout.layer, record.readout.title] for record in found.records.values()],
+        "numbers": [[part.start, part.stop] for part in found.numbers],
+    }
+    arrays["about"] = np.array(json.dumps(about))
+    folder.write(INDEX, lambda path: _save(path, arrays))
+
+
+def load_exemplars(folders: str | Path | Sequence[str | Path], model: Model, images: str | Path | Images) -> Exemplars:
+    """Exemplars as folders hold them, which `Exemplars.save` or `atlas exemplars` wrote; several are joined.
+
+    Several: what passes over different parts of the same images found. Raises `UserError` for a folder without an
+    index, for one of another network, other preprocessing or other images, and for parts that overlap or differ in
+    their settings.
+    """
+    against = open_images(images)
+    paths = [Path(folder) for folder in ([folders] if isinstance(folders, (str, Path)) else folders)]
+    if not paths:
+        raise UserError("name at least one folder with an index.")
+    parts = [_read(path, model, against) for path in paths]
+    records, about = parts[0][1], parts[0][0]
+    numbers, skipped = _numbers(about), list(parts[0][2])
+    for path, (other, more, also) in zip(paths[1:], parts[1:], strict=True):
+        if (other["settings"], other["readouts"]) != (about["settings"], about["readouts"]):
+            raise UserError(f"{str(path)!r} was made with other settings or layers than {str(paths[0])!r}.")
+        if any(a.start < b.stop and b.start < a.stop for a in numbers for b in _numbers(other)):
+            raise UserError(f"{str(path)!r} looked at images that another of the folders looked at, too.")
+        for name, record in records.items():
+            record.merge(more[name])
+        numbers += _numbers(other)
+        skipped += also
+    settings = about["settings"]
+    return assemble(
+        model, against, records, skipped, k=settings["k"], reduce=settings["reduce"], diverse=settings["diverse"],
+        numbers=sorted(numbers, key=lambda part: part.start),
+    )  # fmt: skip
+
+
+def _settings(found: Exemplars) -> dict[str, Any]:
+    first = next(iter(found.records.values()))
+    return {
+        "k": found.k,
+        "ranks": first.top.k,
+        "reduce": found.reduce,
+        "diverse": found.diverse,
+        "per_class": first.classes.k if first.classes else 0,
+    }
+
+
+def _read(folder: Path, model: Model, images: Images) -> tuple[dict[str, Any], dict[str, Record], tuple[Skipped, ...]]:
+    file = folder / INDEX
+    if not file.is_file():
+        raise UserError(f"{str(folder)!r} holds no {INDEX}; `atlas exemplars` and `Exemplars.save` write one.")
+    with np.load(file, allow_pickle=False) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    about: dict[str, Any] = json.loads(str(arrays["about"]))
+    _refuse_stale(folder, about, model, images)
+    settings = about["settings"]
+    records = {}
+    for layer, title in about["readouts"]:
+        readout = _readout(layer, title, arrays)
+        records[readout.name] = Record(readout, settings["ranks"], settings["reduce"], per_class=settings["per_class"])
+    return about, records, unpack(arrays, records)
+
+
+def _readout(layer: str, title: str, arrays: Arrays) -> Readout:
+    directions = arrays.get(f"{layer}:{title}|directions")
+    return Readout(layer, None if directions is None else torch.from_numpy(directions), title)
+
+
+def _refuse_stale(folder: Path, about: Mapping[str, Any], model: Model, images: Images) -> None:
+    now = {
+        "weights": model.fingerprint,
+        "preprocess": json.loads(json.dumps(asdict(model.preprocess))),
+        "images": images.fingerprint,
+    }
+    stale = [name for name, value in now.items() if about[name] != value]
+    if stale:
+        raise UserError(
+            f"the index in {str(folder)!r} was made with other {', '.join(stale)}; make it anew for this network and "
+            "these images."
+        )
+
+
+def _numbers(about: Mapping[str, Any]) -> list[range]:
+    return [range(*part) for part in about["numbers"]]
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+    with path.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
