@@ -46,9 +46,9 @@ def find_exemplars(
     """Find every unit's exemplars into a folder; returns the manifest.
 
     layers, k, reduce, diverse, per_class, part, shard: as `search.exemplars` takes them. units: words, as `parse_units`
-    reads them, for units that get a sheet of their own. matrix: keep every unit's value on every image too, in matrix/. parquet: also
-    write exemplars.parquet and statistics.parquet. A stopped run goes on where its last shard ended; a folder made of
-    other images or settings is refused.
+    reads them, for units that get a sheet of their own. matrix: keep every unit's value on every image too, in
+    matrix/. parquet: also write exemplars.parquet and statistics.parquet. A stopped run goes on where its last shard
+    ended; a folder made of other images or settings is refused.
     """
     against = open_images(images)
     if parquet:

@@ -48,7 +48,7 @@ def draw(card: UnitCard, folder: Path) -> Figure:
 
 def _bands(card: UnitCard, folder: Path) -> list[tuple[float, Band]]:
     """What the card shows from top to bottom, each with its share of the height."""
-    missed = "near misses: they excite the layer's other channels as the strongest images do, and leave this one cold"
+    missed = "near misses: to the layer's other channels like the strongest images, to this one below its median"
     weakest = card.exemplars.of(card.key, card.unit.channel, weakest=True)
     bands: list[tuple[float, Band]] = [
         (3.0, partial(_superstimuli, card=card, folder=folder)),

@@ -1,4 +1,4 @@
-"""What a pass found, on disk: opened again without a pass, joined with what other machines found, refused when stale."""
+"""What a pass found, on disk: opened again, joined with what other machines found, refused when stale."""
 
 from __future__ import annotations
 
