@@ -150,10 +150,14 @@ def test_exemplars_writes_its_folder_and_reports_as_json(
 ) -> None:
     done = _atlas(
         "exemplars", "layer1", *weights, "--images", noise_images, "--out", tmp_path / "x", "-k", "2", "--json",
-        "--units", "layer1:1", "--device", "cpu",
+        "--units", "layer1:1", "--device", "cpu", "--diverse", "images", "--part", "2/3", "--matrix",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["settings"] == {"k": 2, "reduce": "max"}
+    assert json.loads(done.stdout)["settings"] == {"k": 2, "reduce": "max", "diverse": "images"}
+    done = _atlas("exemplars", "layer1", *weights, "--images", noise_images, "--out", tmp_path / "y", "--part", "2of3")
+    assert done.returncode == 1
+    assert "--part takes a part such as 2/3" in done.stderr
+    assert not (tmp_path / "y").exists()
     assert (tmp_path / "x" / "units" / "layer1_1.png").is_file()
     wrong = _atlas("exemplars", "layerX", *weights, "--images", noise_images, "--out", tmp_path / "y")
     assert wrong.returncode == 1
