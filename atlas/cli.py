@@ -21,6 +21,7 @@ from featviz.models import DEFAULT_MODEL, load_model, model_names
 from featviz.progress import bars
 from featviz.superstimuli import Drawing
 
+from .ald_folder import AldSettings, study_weights
 from .build import build
 from .exemplars import find_exemplars
 from .render import render_units
@@ -49,6 +50,7 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="On an error, show th
 
 _DEFAULTS = Settings(layer="")
 _DRAWING = Drawing()
+_ALD = AldSettings()
 
 
 @app.command("build")
@@ -333,6 +335,62 @@ def unit_command(
         print((out / "card.json").read_text(encoding="utf-8"), end="")
     elif not quiet:
         Console(stderr=True).print(f"open {escape(str(out / 'index.html'))}")
+
+
+@app.command("ald")
+def ald_command(
+    classes: Annotated[list[str], typer.Argument(help="Names or indices of classes; `all`; `report`: all, and tests.")],
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    image: Annotated[Path | None, typer.Option("--image", help="Show each node of the trees on this image.")] = None,
+    images: Annotated[
+        str | None, typer.Option("--images", help="Labelled images for `report` (else photos), and for neurons.")
+    ] = None,
+    out: OutOption = Path("ald-out"),
+    overwrite: OverwriteOption = False,
+    full: Annotated[bool, typer.Option("--full", help="Every branch of the tree, not the pure chains alone.")] = False,
+    neurons: Annotated[
+        bool, typer.Option(help="Without an image: draw what excites each terminal neuron the most.")
+    ] = True,
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", help="Samples behind a p-value; 0 for none.")
+    ] = _ALD.bootstrap,
+    against: Annotated[
+        list[str] | None, typer.Option("--against", help="Other networks to set the fits beside.")
+    ] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Study the final layer's weights: their distribution, and the split into discriminative and confusing features.
+
+    OUT gets ald.json (of the classes, or of all), figures, a tree per class, index.html with a conclusion in plain
+    words and, last of all, manifest.json. `report` also tests on labelled images whether terminal features matter.
+
+    Example: atlas ald tabby --image cat.jpg --out tabby; atlas ald report --images my-labelled-photos --out report
+    """
+    with bars(quiet=quiet) as progress:
+        manifest = study_weights(
+            load_model(model, weights=weights, device=device),
+            classes,
+            out=out,
+            image=image,
+            images=images,
+            settings=AldSettings(full, bootstrap, tuple(against or ()), neurons, seed=seed),
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+        )
+    if as_json:
+        print(json.dumps(manifest, indent=1))
+    elif not quiet:
+        console = Console(stderr=True, soft_wrap=True)
+        for line in manifest["conclusion"]:
+            console.print(f"- {escape(line)}", highlight=False)
+        console.print(f"open {escape(str(out / 'index.html'))}")
 
 
 @app.command("models")

@@ -46,7 +46,7 @@ def atlas_page(
         for level, png in figures.items()
     )
     tables = "".join(_cells(level, [cell for cell in cells if cell.level == level], names) for level in figures)
-    return _document(title, f"{pictures}{_facts(facts)}{tables}")
+    return document(title, f"{pictures}{_facts(facts)}{tables}")
 
 
 def render_page(*, title: str, certificates: Sequence[Certificate], folder: Path, facts: Mapping[str, Any]) -> str:
@@ -58,7 +58,7 @@ def render_page(*, title: str, certificates: Sequence[Certificate], folder: Path
         f"{escape(', '.join(evidence(entry)))}</figcaption></figure>"
         for entry in certificates
     )
-    return _document(title, f'<div class="sheet">{figures}</div>{_facts(facts)}')
+    return document(title, f'<div class="sheet">{figures}</div>{_facts(facts)}')
 
 
 def sheets_page(*, title: str, sheets: Mapping[str, bytes], facts: Mapping[str, Any]) -> str:
@@ -67,10 +67,10 @@ def sheets_page(*, title: str, sheets: Mapping[str, bytes], facts: Mapping[str, 
     Large sheets are shown as JPEG, a fifth of the size.
     """
     figures = "".join(
-        f'<h2>{escape(name.removesuffix(".png"))}</h2><img alt="{escape(name)}" src="{_source(png)}">'
+        f'<h2>{escape(name.removesuffix(".png"))}</h2><img alt="{escape(name)}" src="{picture_source(png)}">'
         for name, png in sheets.items()
     )
-    return _document(title, f"{figures}{_facts(facts)}")
+    return document(title, f"{figures}{_facts(facts)}")
 
 
 def _more(entry: Certificate) -> str:
@@ -103,13 +103,16 @@ def evidence(entry: Certificate) -> list[str]:
     return parts
 
 
-def _document(title: str, body: str) -> str:
+def document(title: str, body: str, *, style: str = "", script: str = "") -> str:
+    """A page that fetches nothing; script: the digest of the one script that it may run."""
+    scripts = f"; script-src {script}" if script else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>\n"
+        f"content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'{scripts}\">"
+        f"<title>{escape(title)}</title><style>{_STYLE}{style}</style></head>"
+        f"<body><h1>{escape(title)}</h1>{body}</body></html>\n"
     )
 
 
@@ -132,7 +135,7 @@ def _cells(level: int, cells: Sequence[Cell], names: Sequence[str]) -> str:
     )
 
 
-def _source(png: bytes) -> str:
+def picture_source(png: bytes) -> str:
     """A picture as the address of an image."""
     with Image.open(BytesIO(png)) as picture:
         if len(png) > _LARGE and max(picture.size) < _JPEG_LIMIT:

@@ -1,0 +1,126 @@
+"""The recursive split of a class's weights: subtract the mean, part by sign, again and again; terminal neurons.
+
+After arXiv 2205.11908. The pure chains +, ++, +++ ... and -, --, --- ... end in what it calls the discriminative and
+the confusing features of a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featviz.errors import UserError
+
+# A node with fewer members is not split.
+LEAST = 20
+# Fewer weights than this make no tree worth the name.
+FEWEST = 40
+
+Weights = NDArray[np.float64]
+Sign = Literal["+", "-"]
+PLUS: Sign = "+"
+MINUS: Sign = "-"
+
+
+@dataclass(frozen=True)
+class Node:
+    """Some of a class's features: `path`, the signs that lead to them ("" for all); `members`, in rising order."""
+
+    path: str
+    members: tuple[int, ...]
+    children: tuple[Node, ...] = ()
+
+    def __iter__(self) -> Iterator[Node]:
+        """The node and all below it, a parent before its children."""
+        yield self
+        for child in self.children:
+            yield from child
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it was split no further."""
+        return not self.children
+
+
+@dataclass(frozen=True)
+class Terminals:
+    """The ends of one pure chain, for every class: `members[k]` in rising order, `depth` (classes,) how many splits."""
+
+    members: tuple[tuple[int, ...], ...]
+    depth: NDArray[np.int64]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(classes,)"""
+        return np.array([len(members) for members in self.members])
+
+
+def split(weights: NDArray[np.floating], *, full: bool = False) -> Node:
+    """The tree of one class's weights (features,): the two pure chains, or with `full` every branch.
+
+    A node of at least 20 members has its own mean subtracted from its residuals; what is then 0 or more goes to the
+    child `+`, the rest to `-`. Raises `UserError` for fewer than 40 weights and for weights that are not finite.
+    """
+    checked = check(np.asarray(weights)[None])[0]
+    return _grown("", np.arange(len(checked)), checked, full)
+
+
+def _grown(path: str, members: NDArray[np.int64], residual: Weights, full: bool) -> Node:
+    own = tuple(map(int, members))
+    if len(members) < LEAST:
+        return Node(path, own)
+    residual = residual - residual.mean()
+    parts = {"+": residual >= 0, "-": residual < 0}
+    if not parts["-"].any():  # all alike: a split would go on for ever
+        return Node(path, own)
+    signs = [sign for sign in parts if full or set(path) <= {sign}]
+    children = tuple(_grown(path + sign, members[parts[sign]], residual[parts[sign]], full) for sign in signs)
+    return Node(path, own, children)
+
+
+def terminals(weights: NDArray[np.floating], sign: Sign) -> Terminals:
+    """The ends of one pure chain of every class at once, for weights (classes, features); as `split` finds them."""
+    residual = check(weights).copy()
+    member = np.ones(residual.shape, dtype=bool)
+    depth = np.zeros(len(residual), dtype=np.int64)
+    active = np.arange(len(residual))
+    while len(active):
+        own, values = member[active], residual[active]
+        count = own.sum(1)
+        large = count >= LEAST
+        active, own, values, count = active[large], own[large], values[large], count[large]
+        values = values - (np.where(own, values, 0).sum(1) / count)[:, None]
+        kept = own & (values >= 0 if sign == PLUS else values < 0)
+        # All alike, all would stay; a chain of minuses would be left with none.
+        parted = (own & (values < 0)).any(1)
+        active = active[parted]
+        member[active], residual[active] = kept[parted], values[parted]
+        depth[active] += 1
+    return Terminals(tuple(tuple(np.flatnonzero(row).tolist()) for row in member), depth)
+
+
+def stability(weights: NDArray[np.floating], sign: Sign, noise: float, *, seed: int = 0) -> NDArray[np.float64]:
+    """(classes,) how much of the terminal set stays when the weights get a little noise: shared over all members.
+
+    noise: its standard deviation as a share of each class's own.
+    """
+    checked = check(weights)
+    spread = checked.std(1, keepdims=True)
+    noisy = checked + np.random.default_rng(seed).normal(size=checked.shape) * spread * noise
+    pairs = zip(terminals(checked, sign).members, terminals(noisy, sign).members, strict=True)
+    return np.array([len(set(a) & set(b)) / max(1, len(set(a) | set(b))) for a, b in pairs])
+
+
+def check(weights: NDArray[np.floating]) -> Weights:
+    """The weights (classes, features) in float64; raises `UserError` for too few, or what is not finite."""
+    found = np.asarray(weights, dtype=np.float64)
+    if found.ndim != 2 or found.shape[1] < FEWEST:
+        raise UserError(f"the split needs at least {FEWEST} features of a class; got weights of shape {found.shape}.")
+    if not np.isfinite(found).all():
+        bad = np.flatnonzero(~np.isfinite(found).all(1))
+        raise UserError(f"the weights of {len(bad)} class(es) are not finite, the first of class {bad[0]}.")
+    return found

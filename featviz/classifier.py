@@ -1,0 +1,121 @@
+"""The linear layer that ends a network: one row of weights per class."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import UserError
+from .layers import infer_layout, layer_names, read
+from .models import Model
+
+# How close a layer's output is to the network's own to be what the network returns.
+_SAME = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A network's last linear layer: `name`, `weight` (classes, features), `bias` (classes,), float32 on the CPU.
+
+    `exact`: the network returns what this layer does and nothing else, so that its logits are weight @ features + bias.
+    """
+
+    name: str
+    weight: Tensor
+    bias: Tensor
+    exact: bool
+
+
+def find_classifier(model: Model) -> Classifier:
+    """The linear layer, or 1 x 1 convolution, whose output the network returns.
+
+    Found by running the network once: names and kinds of heads differ (fc, classifier, head.fc, several heads), what
+    comes out last does not. Where nothing linear comes out as it is, the layer that timm's `get_classifier` names, else
+    the last that ran. Raises `UserError` for a network without a linear layer.
+    """
+    network = copy.deepcopy(model.network).eval().cpu()
+    names = {name: module for name, module in network.named_modules() if _is_linear(module)}
+    with torch.inference_mode(), read(network, list(names)) as outputs:
+        result = network(torch.full((1, model.preprocess.channels, *model.preprocess.size), 0.25))
+    result = result[0] if isinstance(result, (tuple, list)) else result
+    ran = [name for name in outputs if isinstance(outputs[name], Tensor)]
+    if not ran:
+        raise UserError(f"{model.name} has no linear layer and no 1 x 1 convolution that could be its classifier.")
+    same = [name for name in ran if _equal(outputs[name], result)]
+    named = _named(network, names)
+    name = same[-1] if same else (named or ran[-1])
+    module: Any = names[name]
+    weight = module.weight.detach().float().flatten(1)
+    bias = torch.zeros(len(weight)) if module.bias is None else module.bias.detach().float()
+    return Classifier(name, weight.clone(), bias.clone(), bool(same))
+
+
+def without_classifier(model: Model, classifier: Classifier) -> Model:
+    """The model with the classifier left out: its output is the features (n, features) that the classifier is given.
+
+    Raises `UserError` where weight @ features + bias is not what the network returns.
+    """
+    network = copy.deepcopy(model.network).eval()
+    parent, _, own = classifier.name.rpartition(".")
+    setattr(network.get_submodule(parent), own, nn.Identity())
+    bare = replace(model, name=f"{model.name} without {classifier.name}", network=network, labels=())
+    probe = torch.rand(2, model.preprocess.channels, *model.preprocess.size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features = copy.deepcopy(network).cpu()(probe)
+        logits = copy.deepcopy(model.network).eval().cpu()(probe)
+    fits = isinstance(features, Tensor) and features.shape[1:].numel() == classifier.weight.shape[1]
+    if (
+        not classifier.exact
+        or not fits
+        or not _equal(features.flatten(1) @ classifier.weight.T + classifier.bias, logits)
+    ):
+        raise UserError(
+            f"{model.name} does more with {classifier.name} than multiply its features by it: its answers cannot be "
+            "worked out from the features."
+        )
+    return bare
+
+
+def feature_layer(model: Model, classifier: Classifier) -> str | None:
+    """The layer whose maps' means are the classifier's features, channel by channel; None where there is none.
+
+    Of several, the first: a rectifier in place of its input, dropout and the like pass on what it makes.
+    """
+    bare = without_classifier(model, classifier)
+    probe = torch.rand(1, model.preprocess.channels, *model.preprocess.size, generator=torch.Generator().manual_seed(0))
+    network = copy.deepcopy(bare.network).cpu()
+    with torch.inference_mode(), read(network, layer_names(network)) as outputs:
+        features = network(model.preprocess.normalize(probe)).flatten()
+    size = model.preprocess.size
+    for name, output in outputs.items():
+        try:
+            maps = infer_layout(network, name, output, batch=1, size=size).maps(output)
+        except UserError:
+            continue
+        if maps.shape[2] * maps.shape[3] > 1 and _equal(maps.mean((2, 3)), features):
+            return name
+    return None
+
+
+def _is_linear(module: nn.Module) -> bool:
+    if isinstance(module, nn.Linear):
+        return True
+    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
+
+
+def _equal(found: Tensor, expected: Any) -> bool:
+    if not isinstance(expected, Tensor) or found.numel() != expected.numel():
+        return False
+    scale = float(expected.abs().max()) + 1e-12
+    return bool((found.flatten() - expected.flatten()).abs().max() <= _SAME * scale)
+
+
+def _named(network: nn.Module, names: dict[str, nn.Module]) -> str:
+    """The layer that timm says is the classifier, if it says one."""
+    get = getattr(network, "get_classifier", None)
+    found = get() if callable(get) else None
+    return next((name for name, module in names.items() if module is found), "")

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from toys import noise_folder
+
+from atlas.ald_folder import AldSettings, study_weights
+from featviz.errors import UserError
+from featviz.models import Model
+
+NAMES = [f"kind {number}" for number in range(12)]
+QUICK = AldSettings(bootstrap=49, steps=2)
+
+
+def _model(seed: int = 0, features: int = 64) -> Model:
+    """A convolution to 64 channels, their means, 12 classes."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(3, features, 5, 4, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, 12)
+    )
+    return Model.wrap(network.eval(), name="toy", size=32, labels=NAMES)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = noise_folder(tmp_path_factory.mktemp("labelled"), 36)
+    rows = "".join(f"{number:03d}.png,{number % 12}\n" for number in range(36))
+    (folder / "labels.csv").write_text(f"file,class_index\n{rows}")
+    return folder
+
+
+def test_all_writes_every_class_figures_and_a_conclusion(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    manifest = study_weights(_model(), ["all"], out=out, settings=QUICK)
+    stored = json.loads((out / "ald.json").read_text())
+    assert list(stored) == NAMES
+    entry = stored["kind 3"]
+    assert {"zeros", "positive", "negative", "kappa", "lambda", "mean", "mle", "winner"} <= set(entry)
+    assert set(entry["mle"]) == {"normal", "laplace", "asymmetric laplace", "student t"}
+    assert entry["tree"]["size"] == 64
+    assert any("claim" in line for line in manifest["conclusion"])
+    with Image.open(out / "layer.png") as figure:
+        assert figure.width > 1000
+    page = (out / "index.html").read_text()
+    assert "Conclusion" in page
+    assert "default-src 'none'" in page
+    again = study_weights(_model(), ["all"], out=out, settings=QUICK, progress=lambda *_: pytest.fail("worked again"))
+    assert again == manifest
+    with pytest.raises(UserError, match="other settings"):
+        study_weights(_model(seed=1), ["all"], out=out, settings=QUICK)
+
+
+def test_a_class_has_its_fit_its_tree_and_its_terminal_neurons(tmp_path: Path, labelled: Path) -> None:
+    out = tmp_path / "out"
+    study_weights(_model(), ["kind 2"], out=out, images=labelled, settings=QUICK)
+    stored = json.loads((out / "ald.json").read_text())
+    assert list(stored) == ["kind 2"]
+    terminal = stored["kind 2"]["discriminative"] + stored["kind 2"]["confusing"]
+    drawn = [entry["unit"] for entry in json.loads((out / "units.json").read_text())]
+    assert sorted(drawn) == sorted(f"0:{feature}" for feature in terminal) or len(drawn) == len(terminal)
+    for name in ("kind_2-fit.png", "kind_2-tree.png", "kind_2-neurons.png"):
+        with Image.open(out / name) as figure:
+            assert np.asarray(figure.convert("L")).std() > 10
+
+
+def test_on_an_image_every_node_says_how_probable_the_class_still_is(tmp_path: Path, labelled: Path) -> None:
+    out = tmp_path / "out"
+    study_weights(_model(), ["kind 2"], out=out, image=labelled / "002.png", settings=QUICK)
+    page = (out / "index.html").read_text()
+    assert page.count("p = 0.") >= 3
+    assert not (out / "units.json").exists()
+
+
+def test_report_tests_the_claim_on_labelled_images(tmp_path: Path, labelled: Path) -> None:
+    out = tmp_path / "out"
+    manifest = study_weights(_model(), ["report"], out=out, images=labelled, settings=QUICK)
+    tests = json.loads((out / "tests.json").read_text())
+    assert [entry["side"] for entry in tests["evidence"]] == ["discriminative", "confusing"]
+    assert tests["evidence"][0]["images"] == 36
+    assert "Pruning half" in manifest["conclusion"][-1]
+    assert (out / "tests.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("classes", "options", "message"),
+    [
+        (["kind 77"], {}, "no class 'kind 77'; the closest are"),
+        ([], {}, "name at least one class"),
+        (["all"], {"image": "x.png"}, "--image shows the trees of classes"),
+        (["kind 2"], {"image": "none.png"}, "'none.png' is none"),
+        (["kind 2"], {"settings": AldSettings(bootstrap=-1)}, "bootstrap starts at 0"),
+    ],
+)
+def test_wishes_that_cannot_be_fulfilled_leave_no_folder(
+    tmp_path: Path, classes: list[str], options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        study_weights(_model(), classes, out=tmp_path / "out", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_layer_of_too_few_features_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at least 40 features"):
+        study_weights(_model(features=30), ["all"], out=tmp_path / "out", settings=QUICK)
+
+
+@pytest.mark.slow
+def test_from_the_command_line_the_conclusion_names_where_the_normal_fits_better(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-c", "from atlas.cli import main; main()", "ald", "all", "--out", str(tmp_path / "out"),
+            "--bootstrap", "0", "--device", "cpu",
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "The normal beats the asymmetric Laplace in" in done.stderr
+    assert len(json.loads((tmp_path / "out" / "ald.json").read_text())) == 1000
