@@ -69,27 +69,33 @@ def fit(weights: NDArray[np.floating]) -> Fit:
     weights that are not finite.
     """
     checked = check(np.atleast_2d(np.asarray(weights)))
-    every = checked.reshape(1, -1)
-    return Fit(_line(checked), _line(-checked), (checked == 0).sum(1), _line(every), _line(-every))
+    ordered = np.sort(checked, axis=1)
+    positive, joint_positive = _lines(ordered)
+    negative, joint_negative = _lines(-ordered[:, ::-1])
+    return Fit(positive, negative, (checked == 0).sum(1), joint_positive, joint_negative)
 
 
-def _line(weights: Weights) -> Line:
-    """The lines of the positive weights of every class."""
-    ordered = np.sort(weights, axis=1)
+def _lines(ordered: Weights) -> tuple[Line, Line]:
+    """The lines of the positive weights of every class, whose rows rise, and that of all of them at once."""
     positive = ordered > 0
     n = positive.sum(1)
-    # The positive ones stand last, in rising order.
-    rank = np.arange(ordered.shape[1]) - (ordered.shape[1] - n)[:, None]
+    logs = np.log(ordered[positive])
+    return _line(logs, n), _line(np.sort(logs), np.array([len(logs)]))
+
+
+def _line(logs: Floats, n: NDArray[np.int64]) -> Line:
+    """Lines through groups of rising numbers that stand one behind the other, n of each group."""
+    group = np.repeat(np.arange(len(n)), n)
     with np.errstate(invalid="ignore", divide="ignore"):
-        x = np.where(positive, rank / n[:, None], 0)
-        t = np.where(positive, np.log(np.where(positive, ordered, 1)), 0)
-        x_mean, t_mean = (n - 1) / (2 * n), t.sum(1) / n
-        dx, dt = (np.where(positive, values - mean[:, None], 0) for values, mean in ((x, x_mean), (t, t_mean)))
-        slope = (dx * dt).sum(1) / (dx * dx).sum(1)
-        spread = (dt * dt).sum(1)
-        intercept = t_mean - slope * x_mean
-        left = (np.where(positive, t - slope[:, None] * x - intercept[:, None], 0) ** 2).sum(1)
-        r2 = 1 - left / spread
+        mean = np.bincount(group, logs, len(n)) / n
+        away = logs - mean[group]
+        rank = np.arange(len(logs)) - (n.cumsum() - n)[group]
+        # x = rank / n has the mean (n - 1) / 2n and the sum of squares (n^2 - 1) / 12n about it.
+        across = np.bincount(group, rank * away, len(n)) / n
+        x_spread, spread = (n**2 - 1) / (12 * n), np.bincount(group, away * away, len(n))
+        slope = across / x_spread
+        intercept = mean - slope * (n - 1) / (2 * n)
+        r2 = across**2 / (x_spread * spread)
     known = (n >= 3) & (spread > 1e-18)
     slope, intercept, r2 = (np.where(known, values, np.nan) for values in (slope, intercept, r2))
     return Line(slope, intercept, r2, n)

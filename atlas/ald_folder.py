@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from featviz.classifier import feature_layer
+from featviz.classifier import feature_layer, find_classifier
 from featviz.errors import UserError
 from featviz.models import Model, load_model
 from featviz.output import OutputFolder
@@ -26,11 +26,11 @@ from .ald_figure import class_figure, evidence_figure, layer_figure
 from .build import Clock, versions
 from .explorer.tree_page import Section, tree_page
 from .figure import save_figure
-from .neurons import neuron_sheet
+from .neurons import Neurons, draw_neurons, neuron_sheet
 from .node_maps import NodeView, node_views
 from .tree import split
 from .tree_figure import Shown, short, tree_figure, tree_svg, weights_shown
-from .weights import Study, as_json, conclusion, study
+from .weights import Study, as_json, class_line, conclusion, study
 
 ALL, REPORT = "all", "report"
 
@@ -83,8 +83,10 @@ def study_weights(
     lines, sections = conclusion(found, seed=settings.seed), []
     if run.every:
         sections.append(_figure(folder, "layer.png", layer_figure(found), "The layer"))
+    neurons = _neurons(folder, found, run, workers, progress)
     for label in run.labels:
-        sections += _class_sections(folder, found, label, run, workers, progress)
+        lines.append(class_line(found, label))
+        sections += _class_sections(folder, found, label, run, neurons, progress)
     clock.lap("classes")
     if settings.against:
         rows = [_row(found, found), *(_row(_other(name, model, settings), found) for name in settings.against)]
@@ -137,6 +139,7 @@ class _Run:
             raise UserError("name at least one class, such as tabby, or `all`, or `report`.")
         report, every = REPORT in classes, ALL in classes or REPORT in classes
         labels = [model.class_index(name) for name in classes if name not in (ALL, REPORT)]
+        _refuse_unknown(model, labels)
         if image is not None and not labels:
             raise UserError("--image shows the trees of classes: name at least one, such as tabby.")
         if settings.bootstrap < 0 or settings.steps < 1:
@@ -158,12 +161,27 @@ class _Run:
         return cls(list(dict.fromkeys(labels)), every, report, file, against, identity, settings)
 
 
+def _refuse_unknown(model: Model, labels: Sequence[int]) -> None:
+    count = len(find_classifier(model).weight) if labels else 0
+    if any(label >= count for label in labels):
+        raise UserError(f"no class {max(labels)}: {model.name} has classes 0 to {count - 1}.")
+
+
+def _neurons(folder: OutputFolder, found: Study, run: _Run, workers: int | None, progress: Progress) -> Neurons | None:
+    """The classes' terminal neurons, where there is no image to show their nodes on."""
+    wanted = run.labels and run.image is None and run.settings.neurons
+    if not wanted or feature_layer(found.model, found.classifier) is None:
+        return None
+    return draw_neurons(
+        found, run.labels, folder, images=run.against, steps=run.settings.steps, seed=run.settings.seed,
+        workers=workers, progress=progress,
+    )  # fmt: skip
+
+
 def _class_sections(
-    folder: OutputFolder, found: Study, label: int, run: _Run, workers: int | None, progress: Progress
+    folder: OutputFolder, found: Study, label: int, run: _Run, neurons: Neurons | None, progress: Progress
 ) -> list[Section]:
     """A class's fit, its tree (on the image, where there is one), and its terminal neurons."""
-    if label >= len(found.weights):
-        raise UserError(f"no class {label}: {found.model.name} has classes 0 to {len(found.weights) - 1}.")
     name = found.name(label)
     tree = split(found.weights[label], full=run.settings.full)
     sections = [_figure(folder, f"{safe(name)}-fit.png", class_figure(found, label), f"{name}: the fit")]
@@ -178,20 +196,18 @@ def _class_sections(
     title = f"{name}: the split" + (f" on {run.image.name}" if run.image else "")
     folder.write(f"{safe(name)}-tree.png", partial(save_figure, tree_figure(shown, title)))
     sections.append(Section(title, svg=tree_svg(shown)))
-    if run.image is None and run.settings.neurons and feature_layer(found.model, found.classifier):
-        sheet = neuron_sheet(
-            found, label, folder, images=run.against, steps=run.settings.steps, seed=run.settings.seed,
-            workers=workers, progress=progress,
-        )  # fmt: skip
-        file = folder.write(f"{safe(name)}-neurons.png", partial(sheet.save, format="PNG"))
+    if neurons is not None:
+        file = folder.write(
+            f"{safe(name)}-neurons.png", partial(neuron_sheet(found, label, neurons).save, format="PNG")
+        )
         sections.append(Section(f"{name}: its terminal neurons", png=file.read_bytes()))
     return sections
 
 
 def _on_image(view: NodeView) -> Shown:
     node = view.node
-    what = f"{len(node.members)} features" if node.path else "the image"
-    return Shown(node, view.picture, (f"{short(node.path)}  {what}", f"p = {view.probability:.3f}"))
+    what = f"{short(node.path)}  {len(node.members)} features" if node.path else "the image"
+    return Shown(node, view.picture, (what, f"p = {view.probability:.3f}"))
 
 
 def _figure(folder: OutputFolder, name: str, figure: Figure, title: str) -> Section:

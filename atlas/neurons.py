@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -17,12 +21,22 @@ from search.sheet import INK, PAPER, QUIET, crop
 
 from .weights import Study
 
-_TILE, _GAP, _EACH, _ACROSS = 112, 8, 3, 7
+# Pixels of a tile, between tiles and of a heading; exemplars of each neuron; neurons in a row; pixels that are drawn.
+_TILE, _GAP, _HEAD, _EACH, _ACROSS, _DRAWN = 112, 8, 34, 3, 7, 128
 
 
-def neuron_sheet(
+@dataclass(frozen=True)
+class Neurons:
+    """The terminal neurons of some classes: `files` by feature; `best`: their exemplars in `layer`, where searched."""
+
+    layer: str
+    files: Mapping[int, Path]
+    best: Exemplars | None
+
+
+def draw_neurons(
     found: Study,
-    label: int,
+    labels: Sequence[int],
     folder: OutputFolder,
     *,
     images: Images | None = None,
@@ -30,49 +44,54 @@ def neuron_sheet(
     seed: int = 0,
     workers: int | None = None,
     progress: Progress = silent,
-) -> Image.Image:
-    """Each terminal feature's superstimulus and, with images, the parts of three that excite it the most.
+) -> Neurons:
+    """The superstimulus of every terminal feature of the classes, and with images those that excite it the most.
 
-    The superstimuli go into the folder too, with their certificates in units.json. Raises `UserError` for a network
-    whose features are no means of a map.
+    The superstimuli go into the folder, with their certificates in units.json. Raises `UserError` for a network whose
+    features are no means of a map.
     """
     layer = feature_layer(found.model, found.classifier)
     if layer is None:
-        raise UserError(f"the features of {found.model.name} are no means of a map.")
-    size = np.abs(found.weights[label])
-    rows = {
-        "discriminative": sorted(found.discriminative.members[label], key=lambda feature: -size[feature]),
-        "confusing": sorted(found.confusing.members[label], key=lambda feature: -size[feature]),
-    }
-    units = [Unit(layer, feature) for members in rows.values() for feature in members]
-    drawing = Drawing(steps=steps, size=128, seed=seed)
+        raise UserError(f"the features of {found.model.name} are no means of a map: --no-neurons leaves them out.")
+    features = sorted({feature for label in labels for side in _sides(found, label).values() for feature in side})
+    drawing = Drawing(steps=steps, size=_DRAWN, seed=seed)
+    units = [Unit(layer, feature) for feature in features]
     files = {entry.unit: entry.file for entry in render(found.model, units, folder, drawing, progress=progress)}
     best = None
     if images is not None:
         best = exemplars(found.model, images, layer, k=_EACH, workers=workers, progress=progress)
-    sheet, draw = _empty(rows, best is not None)
-    top = 0
-    for side, members in rows.items():
+    return Neurons(layer, {unit.channel: folder.path / files[str(unit)] for unit in units}, best)
+
+
+def neuron_sheet(found: Study, label: int, neurons: Neurons) -> Image.Image:
+    """A class's terminal features, those with the largest weights first: drawn, and below, found."""
+    sides, with_images = _sides(found, label), neurons.best is not None
+    lines = sum(-(-len(members) // _ACROSS) for members in sides.values())
+    size = (_GAP + _ACROSS * (_TILE + _GAP), len(sides) * _HEAD + lines * _height(with_images) + _GAP)
+    sheet = Image.new("RGB", size, PAPER)
+    draw, top = ImageDraw.Draw(sheet), 0
+    for side, members in sides.items():
         draw.text((_GAP, top + 6), f"{side}: {len(members)} features", font=ImageFont.load_default(17), fill=INK)
-        top += 34
+        top += _HEAD
         for place, feature in enumerate(members):
             x = _GAP + place % _ACROSS * (_TILE + _GAP)
-            y = top + place // _ACROSS * _height(best is not None)
-            with Image.open(folder.path / files[str(Unit(layer, feature))]) as picture:
+            y = top + place // _ACROSS * _height(with_images)
+            with Image.open(neurons.files[feature]) as picture:
                 sheet.paste(picture.convert("RGB").resize((_TILE, _TILE), Image.Resampling.LANCZOS), (x, y))
             text = f"{feature}: {found.weights[label, feature]:+.3f}"
             draw.text((x, y + _TILE + 3), text, font=ImageFont.load_default(12), fill=QUIET)
-            if best is not None:
-                _paste_exemplars(sheet, best, layer, feature, (x, y + _TILE + 20))
-        top += -(-len(members) // _ACROSS) * _height(best is not None)
+            if neurons.best is not None:
+                _paste_exemplars(sheet, neurons.best, neurons.layer, feature, (x, y + _TILE + 20))
+        top += -(-len(members) // _ACROSS) * _height(with_images)
     return sheet
 
 
-def _empty(rows: dict[str, list[int]], with_images: bool) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    lines = sum(-(-len(members) // _ACROSS) for members in rows.values())
-    size = (_GAP + _ACROSS * (_TILE + _GAP), 2 * 34 + lines * _height(with_images) + _GAP)
-    sheet = Image.new("RGB", size, PAPER)
-    return sheet, ImageDraw.Draw(sheet)
+def _sides(found: Study, label: int) -> dict[str, list[int]]:
+    size = np.abs(found.weights[label])
+    return {
+        "discriminative": sorted(found.discriminative.members[label], key=lambda feature: -size[feature]),
+        "confusing": sorted(found.confusing.members[label], key=lambda feature: -size[feature]),
+    }
 
 
 def _height(with_images: bool) -> int:

@@ -83,24 +83,47 @@ def _grown(path: str, members: NDArray[np.int64], residual: Weights, full: bool)
 
 
 def terminals(weights: NDArray[np.floating], sign: Sign) -> Terminals:
-    """The ends of one pure chain of every class at once, for weights (classes, features); as `split` finds them."""
-    residual = check(weights).copy()
-    member = np.ones(residual.shape, dtype=bool)
-    depth = np.zeros(len(residual), dtype=np.int64)
-    active = np.arange(len(residual))
+    """The ends of one pure chain of every class at once, for weights (classes, features); as `split` finds them.
+
+    Subtracting means again and again and keeping what is 0 or more keeps what is at or above the mean of what was kept
+    before: the end of the sorted row from some place on.
+    """
+    checked = check(weights)
+    ordered = np.sort(checked, axis=1)
+    classes, features = ordered.shape
+    sums = np.concatenate([np.zeros((classes, 1)), ordered.cumsum(1)], 1)
+    first, behind = np.zeros(classes, dtype=np.int64), np.full(classes, features)
+    depth = np.zeros(classes, dtype=np.int64)
+    active = np.arange(classes)
     while len(active):
-        own, values = member[active], residual[active]
-        count = own.sum(1)
-        large = count >= LEAST
-        active, own, values, count = active[large], own[large], values[large], count[large]
-        values = values - (np.where(own, values, 0).sum(1) / count)[:, None]
-        kept = own & (values >= 0 if sign == PLUS else values < 0)
-        # All alike, all would stay; a chain of minuses would be left with none.
-        parted = (own & (values < 0)).any(1)
-        active = active[parted]
-        member[active], residual[active] = kept[parted], values[parted]
-        depth[active] += 1
-    return Terminals(tuple(tuple(np.flatnonzero(row).tolist()) for row in member), depth)
+        low, high = first[active], behind[active]
+        mean = (sums[active, high] - sums[active, low]) / (high - low)
+        # Where the mean of equal numbers is rounded to beside them, there is nothing to part.
+        parted = ordered[active, low] < ordered[active, high - 1]
+        place = _first_at_least(ordered, active, mean)
+        go_on = (high - low >= LEAST) & parted
+        if sign == PLUS:
+            first[active] = np.where(go_on, place, low)
+        else:
+            behind[active] = np.where(go_on, place, high)
+        depth[active] += go_on
+        active = active[go_on]
+    rows = np.arange(classes)
+    inside = checked >= ordered[rows, first][:, None]
+    if sign == MINUS:
+        inside = checked <= ordered[rows, behind - 1][:, None]
+    return Terminals(tuple(tuple(np.flatnonzero(row).tolist()) for row in inside), depth)
+
+
+def _first_at_least(ordered: Weights, rows: NDArray[np.int64], values: Weights) -> NDArray[np.int64]:
+    """In each of some rising rows, the first place whose number is at least the row's value: all halved at once."""
+    low, high = np.zeros(len(rows), dtype=np.int64), np.full(len(rows), ordered.shape[1])
+    while (low < high).any():
+        middle = (low + high) // 2
+        below = ordered[rows, np.minimum(middle, ordered.shape[1] - 1)] < values
+        open_ = low < high
+        low, high = np.where(open_ & below, middle + 1, low), np.where(open_ & ~below, middle, high)
+    return low
 
 
 def stability(weights: NDArray[np.floating], sign: Sign, noise: float, *, seed: int = 0) -> NDArray[np.float64]:

@@ -57,6 +57,11 @@ class Study:
                 return {name: own.row(int(row)) for name, own in comparison.fitted.items()}
         return {}
 
+    def likely_kappa(self, label: int) -> float:
+        """The asymmetry of a class's weights by maximum likelihood."""
+        fitted = self.fitted(label)
+        return float(fitted["asymmetric laplace"].parameters["kappa"][0]) if fitted else float("nan")
+
     def column(self, what: str, distribution: str) -> Floats:
         """(classes,) `p`, `distance`, `bic`, `aic` or `log_likelihood` of one distribution."""
         found = np.full(len(self.weights), np.nan)
@@ -128,6 +133,19 @@ def conclusion(found: Study, *, seed: int = 0) -> list[str]:
         *(_distribution_lines(found) if found.comparison else ["The weights do not vary: no distribution fits them."]),
         *_split_lines(found, seed),
     ]
+
+
+def class_line(found: Study, label: int) -> str:
+    """What is to be said of one class alone."""
+    gap = float((found.column("bic", "asymmetric laplace") - found.column("bic", "normal"))[label])
+    best = f"best described by the {found.winner[label]}" if found.winner[label] else "without any variation"
+    kappa = found.fit.positive.kappa[label]
+    return (
+        f"{found.name(label)}: {best}; R2 {found.fit.positive.r2[label]:.3f} and {found.fit.negative.r2[label]:.3f}; "
+        f"the asymmetric Laplace's criterion is {gap:+.1f} beside the normal's; kappa {kappa:.3f} by the line, "
+        f"{found.likely_kappa(label):.3f} by maximum likelihood; {len(found.discriminative.members[label])} "
+        f"discriminative and {len(found.confusing.members[label])} confusing features."
+    )
 
 
 def _distribution_lines(found: Study) -> list[str]:
