@@ -6,19 +6,25 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from featviz.effects import ClassEffects, class_effects
 from featviz.errors import UserError
 from featviz.layers import find_layer
+from featviz.maximize import generator_for
 from featviz.models import Model
 from featviz.output import Arrays, OutputFolder
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
+from search.decode import central_view
 from search.images import Images, open_images
 
 from .grid import Cell, bin_cells
@@ -27,6 +33,8 @@ from .project import Floats, Reducer, check_vectors, named_reducer, project
 from .result import Atlas, Settings, load, write
 from .sample import Sample, check_spatial, sample
 
+# Images on which the effects' linearity is measured.
+_CHECKED = 16
 Keep = Callable[[str, Callable[[], Arrays]], Arrays]
 
 
@@ -46,8 +54,8 @@ def build(
 
     images: what `search.open_images` takes. reducer: `umap`, `tsne`, `pca` or a function, as `project` takes it.
     settings: the other fields of `Settings`: grid, icon, steps, samples, per_image, min_count, attempts, lr, power,
-    ridge, seed. With `out`, the atlas is written there; work that an interrupted run of the same settings left there is
-    not done again, and a folder with other settings is refused.
+    ridge, effects, seed. With `out`, the atlas is written there; work that an interrupted run of the same settings left
+    there is not done again, and a folder with other settings is refused.
 
     Carter, Armstrong, Schubert, Johnson and Olah 2019, "Activation Atlas", Distill.
     Raises `UserError` for anything that cannot work, before pictures are drawn.
@@ -67,7 +75,9 @@ def build(
     cells, pictures = run.icons(run.cells(vectors, xy), vectors, keep, progress)
     clock.lap("icons")
 
-    atlas = Atlas(run.settings, cells, pictures, vectors, xy, run.images.names, run.manifest(cells, xy, report, clock))
+    manifest = run.manifest(cells, xy, report, clock)
+    classes = model.labels if vectors.effects is not None else ()
+    atlas = Atlas(run.settings, cells, pictures, vectors, xy, run.images.names, manifest, classes)
     if folder is not None:
         write(atlas, folder)
     return atlas
@@ -95,6 +105,7 @@ class _Run:
         wanted = self.settings
 
         def compute() -> Arrays:
+            effects = class_effects(self.model, wanted.layer) if wanted.effects else None
             found, scanned, bad = sample(
                 self.model,
                 wanted.layer,
@@ -102,6 +113,7 @@ class _Run:
                 samples=wanted.samples,
                 per_image=wanted.per_image,
                 seed=wanted.seed,
+                effects=effects,
                 workers=workers,
                 progress=progress,
             )
@@ -113,11 +125,30 @@ class _Run:
                 "nonfinite_vectors": bad,
                 "skipped": [asdict(entry) for entry in scanned.skipped],
             }
-            return {**vars(found), "report": np.array(json.dumps(report))}
+            if effects is not None:
+                report["effects_linearity"] = self._linearity(effects)
+            known = {name: values for name, values in vars(found).items() if values is not None}
+            return {**known, "report": np.array(json.dumps(report))}
 
         kept = dict(keep("sample", compute))
         report = json.loads(str(kept.pop("report")))
         return Sample(**kept), report
+
+    def _linearity(self, effects: ClassEffects) -> float | None:
+        """How well effects predict what happens: the correlation with the logits' changes at some random positions.
+
+        Each image's activation is scaled by 0.9 at one position; over all classes and images. None where too few of
+        the images can be opened to say.
+        """
+        generator = generator_for(self.settings.seed, "linearity of effects")
+        _, rows, columns = effects.trunk.map_size(self.settings.layer)
+        views = _first_views(self.images, self.model, _CHECKED)
+        if len(views) < 2:
+            return None
+        places = [torch.randint(limit, (len(views),), generator=generator) for limit in (rows, columns)]
+        predicted, measured = effects.linearity(torch.stack(views), torch.stack(places, 1))
+        found = float(torch.corrcoef(torch.stack([predicted.flatten(), measured.flatten()]))[0, 1])
+        return round(found, 4) if np.isfinite(found) else None
 
     def layout(self, found: Sample, reduce: Reducer, keep: Keep, progress: Progress) -> Floats:
         stage = f"layout ({self.settings.reducer})"
@@ -128,7 +159,9 @@ class _Run:
 
     def cells(self, found: Sample, xy: Floats) -> tuple[Cell, ...]:
         levels, least = self.settings.grid, self.settings.min_count
-        cells = bin_cells(xy, found.vectors, found.image, found.position, levels=levels, min_count=least)
+        cells = bin_cells(
+            xy, found.vectors, found.image, found.position, levels=levels, min_count=least, effects=found.effects
+        )
         if not cells:
             raise UserError(f"no cell holds {least} vectors: take a coarser --grid or more --samples.")
         return cells
@@ -169,6 +202,17 @@ class _Run:
             "seconds": clock.laps,
             "identity": self.identity,
         }
+
+
+def _first_views(images: Images, model: Model, count: int) -> list[Tensor]:
+    """Central views of the first images that can be opened."""
+    views: list[Tensor] = []
+    for number in range(len(images)):
+        if len(views) == count:
+            break
+        with suppress(Exception):  # Pillow's decoders raise almost anything; the scan says which images are damaged
+            views.append(central_view(images.open(number), model.preprocess))
+    return views
 
 
 class Clock:

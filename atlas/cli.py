@@ -79,6 +79,9 @@ def build_command(
     ] = _DEFAULTS.min_count,
     reducer: Annotated[str, typer.Option("--reducer", help="Layout: umap, tsne or pca.")] = _DEFAULTS.reducer,
     attempts: Annotated[int, typer.Option("--attempts", help="Draw each icon so often, keep the best.")] = 1,
+    effects: Annotated[
+        bool, typer.Option(help="Work out each activation's effect on every class: labels, and analysis later.")
+    ] = True,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -111,6 +114,7 @@ def build_command(
             min_count=min_count,
             reducer=reducer,
             attempts=attempts,
+            effects=effects,
             seed=seed,
         )
     if as_json:

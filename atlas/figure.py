@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -50,8 +53,19 @@ def mosaic(cells: Sequence[Cell], icons: Bytes, level: int) -> Bytes:
     return np.asarray(canvas)
 
 
-def atlas_figure(cells: Sequence[Cell], icons: Bytes, level: int, *, title: str, caption: str) -> Figure:
-    """The mosaic of a level, pixel for pixel, under a title and over a caption."""
+def atlas_figure(
+    cells: Sequence[Cell],
+    icons: Bytes,
+    level: int,
+    *,
+    title: str,
+    caption: str,
+    labels: Mapping[str, str] | None = None,
+) -> Figure:
+    """The mosaic of a level, pixel for pixel, under a title and over a caption.
+
+    labels: what is written into cells, by their keys, as far as no label lies over another.
+    """
     picture = mosaic(cells, icons, level)
     width = max(len(picture), 560)
     margin, head, foot = 24, 76, 56
@@ -67,11 +81,33 @@ def atlas_figure(cells: Sequence[Cell], icons: Bytes, level: int, *, title: str,
     )
     axes.imshow(picture, interpolation="none", extent=(0, 1, 1, 0))
     axes.set_axis_off()
+    _write_labels(figure, axes, [cell for cell in cells if cell.level == level], labels or {}, level, 7 * unit)
     figure.text(margin / total[0], 1 - 0.42 * head / total[1], title, fontsize=15 * unit, color=INK, va="center")
     figure.text(
         margin / total[0], 0.5 * foot / total[1], caption, fontsize=8.5 * unit, color=INK, alpha=0.75, va="center"
     )
     return figure
+
+
+def _write_labels(
+    figure: Figure, axes: Axes, cells: Sequence[Cell], labels: Mapping[str, str], level: int, size: float
+) -> None:
+    """Labels at the lower left of their cells, those of the fullest cells first; none over another, none outside."""
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the canvas is Agg's
+    frame = axes.get_window_extent(renderer)
+    written: list[Bbox] = []
+    for cell in sorted(cells, key=lambda cell: (-cell.count, cell.row, cell.col)):
+        if cell.key not in labels:
+            continue
+        text = axes.text(
+            (cell.col + 0.04) / level, (cell.row + 0.96) / level, labels[cell.key], fontsize=size, color="white",
+            va="bottom", path_effects=[withStroke(linewidth=size / 3, foreground=(0, 0, 0, 0.65))],
+        )  # fmt: skip
+        box = text.get_window_extent(renderer).padded(size / 3)
+        if box.x1 > frame.x1 or any(box.overlaps(other) for other in written):
+            text.remove()
+        else:
+            written.append(box)
 
 
 def superstimuli_figure(

@@ -55,10 +55,12 @@ def bin_cells(
     levels: Sequence[int],
     min_count: int = 1,
     exemplars: int = 5,
+    effects: Floats | None = None,
 ) -> tuple[Cell, ...]:
     """Cells with at least `min_count` vectors, level by level, row by row.
 
-    xy: (n, 2) in the unit square; vectors: (n, c); image: (n,); position: (n, 2).
+    xy: (n, 2) in the unit square; vectors: (n, c); image: (n,); position: (n, 2); effects: (n, classes), of which each
+    cell gets the classes with the largest means.
     """
     if not len(xy) == len(vectors) == len(image) == len(position):
         raise ValueError(f"one vector per point: xy {xy.shape}, vectors {vectors.shape}, image {image.shape}")
@@ -73,8 +75,15 @@ def bin_cells(
                 middle = xy[members].mean(0, dtype=np.float64)
                 near = _nearest_members(members, vectors, image, mean, exemplars)
                 places = tuple((int(image[m]), int(position[m, 0]), int(position[m, 1])) for m in near)
-                cells.append(Cell(level, row, col, len(members), (float(middle[0]), float(middle[1])), mean, places))
+                top = () if effects is None else _top_classes(effects[members].mean(0, dtype=np.float64))
+                where = (float(middle[0]), float(middle[1]))
+                cells.append(Cell(level, row, col, len(members), where, mean, places, top))
     return tuple(cells)
+
+
+def _top_classes(effects: NDArray[np.float64], count: int = 5) -> tuple[tuple[int, float], ...]:
+    order = np.argsort(-effects, kind="stable")[:count]
+    return tuple((int(label), float(effects[label])) for label in order)
 
 
 def _nearest_members(

@@ -41,6 +41,7 @@ class Settings:
     lr: float = 0.15
     power: float = 4.0
     ridge: float = 0.05
+    effects: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,7 +59,8 @@ class Atlas:
     """An activation atlas.
 
     `cells`: every level's cells that got an icon; `pictures`: (cells, icon, icon, 3) their icons; `sample`: the vectors
-    behind them; `xy`: (n, 2) their layout; `names`: the images' names by number; `manifest`: how it was made.
+    behind them; `xy`: (n, 2) their layout; `names`: the images' names by number; `manifest`: how it was made;
+    `classes`: the classes' names, where effects on them are known.
     """
 
     settings: Settings
@@ -68,6 +70,16 @@ class Atlas:
     xy: NDArray[np.float32]
     names: tuple[str, ...]
     manifest: Mapping[str, Any]
+    classes: tuple[str, ...] = ()
+
+    @property
+    def effects(self) -> NDArray[np.float32] | None:
+        """(n, classes) the effect of each vector on every class; None where it is not known."""
+        return self.sample.effects
+
+    def class_name(self, label: int) -> str:
+        """A class's name, else its number."""
+        return self.classes[label] if label < len(self.classes) else f"class {label}"
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -88,7 +100,10 @@ class Atlas:
             f"{len(scores)} of {level} × {level} cells; icon area by number of activations;\n"
             f"score (cosine of the icon's own activation with the cell's whitened mean): median {np.median(scores):.2f}"
         )
-        return atlas_figure(self.cells, self.pictures, level, title=title, caption=caption)
+        labels = {cell.key: self.class_name(cell.top[0][0]) for cell in self.cells if cell.level == level and cell.top}
+        if labels:
+            caption += "; labels: the class that the cell's activations have the largest effect on"
+        return atlas_figure(self.cells, self.pictures, level, title=title, caption=caption, labels=labels)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the atlas as the command line does; returns the folder."""
@@ -114,7 +129,9 @@ def load(folder: str | Path) -> Atlas:
         raise UserError(f"{str(folder)!r} was made by `atlas {manifest.get('command')}`, not by `atlas build`.")
     settings = Settings(**{**manifest["settings"], "grid": tuple(manifest["settings"]["grid"])})
     store = zarr.open_group(str(folder / "store"), mode="r")
-    arrays = {name: np.asarray(store[name]) for name in ("vectors", "image", "position", "box")}
+    arrays = {
+        name: np.asarray(store[name]) for name in ("vectors", "image", "position", "box", "effects") if name in store
+    }
     found, xy = Sample(**arrays), np.asarray(store["xy"])
     means = {
         cell.key: cell.mean
@@ -123,7 +140,9 @@ def load(folder: str | Path) -> Atlas:
     cells = tuple(_cell(entry, means) for entry in json.loads((folder / "cells.json").read_text(encoding="utf-8")))
     pictures = np.stack([_tile(folder, cell, settings.icon) for cell in cells])
     names = tuple(json.loads((folder / "images.json").read_text(encoding="utf-8")))
-    return Atlas(settings, cells, pictures, found, xy, names, manifest)
+    file = folder / "classes.json"
+    classes = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
+    return Atlas(settings, cells, pictures, found, xy, names, manifest, classes)
 
 
 def write(atlas: Atlas, out: OutputFolder) -> None:
@@ -137,6 +156,8 @@ def write(atlas: Atlas, out: OutputFolder) -> None:
         out.write(f"icons/level-{level}.png", lambda path, picture=picture: picture.save(path, "PNG"))  # type: ignore[misc]
     out.write_json("cells.json", [_entry(cell) for cell in atlas.cells])
     out.write_json("images.json", list(atlas.names))
+    if atlas.effects is not None:
+        out.write_json("classes.json", list(atlas.classes))
     _write_store(atlas, out.path / "store")
     facts = {
         "model": atlas.manifest["model"],
@@ -148,7 +169,9 @@ def write(atlas: Atlas, out: OutputFolder) -> None:
         "made with": ", ".join(f"{name} {number}" for name, number in atlas.manifest["versions"].items()),
     }
     title = f"Activation atlas: {atlas.manifest['model']}, {atlas.settings.layer}"
-    page = atlas_page(title=title, figures=figures, facts=facts, cells=atlas.cells, names=atlas.names)
+    page = atlas_page(
+        title=title, figures=figures, facts=facts, cells=atlas.cells, names=atlas.names, class_name=atlas.class_name
+    )
     out.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
     seconds = {**atlas.manifest["seconds"], "write": round(time.monotonic() - start, 2)}
     out.finish({**atlas.manifest, "seconds": seconds})
@@ -156,7 +179,8 @@ def write(atlas: Atlas, out: OutputFolder) -> None:
 
 def _write_store(atlas: Atlas, path: Path) -> None:
     store = zarr.open_group(str(path), mode="w")
-    arrays: dict[str, NDArray[Any]] = {**vars(atlas.sample), "xy": atlas.xy}
+    known = {name: values for name, values in vars(atlas.sample).items() if values is not None}
+    arrays: dict[str, NDArray[Any]] = {**known, "xy": atlas.xy}
     for level in atlas.levels:
         numbers = cell_numbers(atlas.xy, level)
         drawn = [cell.row * level + cell.col for cell in atlas.cells if cell.level == level]
@@ -172,7 +196,7 @@ def _entry(cell: Cell) -> dict[str, Any]:
         "col": cell.col,
         "count": cell.count,
         "xy": [round(value, 6) for value in cell.xy],
-        "top": [list(pair) for pair in cell.top],
+        "top": [[label, round(effect, 6)] for label, effect in cell.top],
         "exemplars": [list(place) for place in cell.exemplars],
         "score": None if cell.score is None else round(cell.score, 6),
     }

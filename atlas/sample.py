@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featviz.effects import ClassEffects
 from featviz.errors import UserError
 from featviz.maximize import generator_for
 from featviz.models import Model
@@ -25,13 +26,15 @@ class Sample:
     """n activation vectors of one layer and where they come from.
 
     `vectors`: (n, c) float32; `image`: (n,) image number; `position`: (n, 2) row and column in the layer's map;
-    `box`: (n, 4) the view of the image that was shown, in pixels of the upright original (left, top, right, bottom).
+    `box`: (n, 4) the view of the image that was shown, in pixels of the upright original (left, top, right, bottom);
+    `effects`: (n, classes) float32 effect of each vector on every class, None where there are no classes.
     """
 
     vectors: NDArray[np.float32]
     image: NDArray[np.int64]
     position: NDArray[np.int64]
     box: NDArray[np.float32]
+    effects: NDArray[np.float32] | None = None
 
 
 class Sampler:
@@ -39,11 +42,11 @@ class Sampler:
 
     The outermost ring of positions is left out where there is an inside, since padding shapes what happens there. The
     draws depend on (seed, image number, view number) alone. Vectors with NaN or infinite entries are counted in `bad`
-    and left out.
+    and left out. effects: also keep each vector's effect on every class.
     """
 
-    def __init__(self, layer: str, *, per_image: int = 1, seed: int = 0) -> None:
-        self.layer, self.per_image, self.seed = layer, per_image, seed
+    def __init__(self, layer: str, *, per_image: int = 1, seed: int = 0, effects: ClassEffects | None = None) -> None:
+        self.layer, self.per_image, self.seed, self.effects = layer, per_image, seed, effects
         self.bad = 0
         self._parts: list[dict[str, Tensor]] = []
 
@@ -69,6 +72,8 @@ class Sampler:
             "position": positions.flatten(0, 1),
             "box": batch.box.repeat_interleave(kept, 0),
         }
+        if self.effects is not None:
+            part["effects"] = self.effects(batch.pixels, positions).flatten(0, 1).float().cpu()
         self._parts.append({key: value[good].clone() for key, value in part.items()})
 
     def merge(self, other: Sampler) -> None:
@@ -107,18 +112,20 @@ def sample(
     samples: int,
     per_image: int,
     seed: int = 0,
+    effects: ClassEffects | None = None,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> tuple[Sample, Scanned, int]:
     """About `samples` vectors of a layer, `per_image` from each view; also what was scanned and how many were bad.
 
-    Few images are shown in several seeded random crops each; of many, a seeded choice is scanned.
+    Few images are shown in several seeded random crops each; of many, a seeded choice is scanned. effects: works out
+    each vector's effects on the classes, where they are wanted.
 
     Raises `UserError` for a layer without spatial positions and where no finite vector is found.
     """
     trunk = Trunk(model, [layer])
     check_spatial(trunk, layer)
-    sampler = Sampler(layer, per_image=per_image, seed=seed)
+    sampler = Sampler(layer, per_image=per_image, seed=seed, effects=effects)
     wanted_views = math.ceil(samples / per_image)
     views = max(1, math.ceil(wanted_views / len(images)))
     numbers: list[int] | None = None
@@ -140,7 +147,7 @@ def sample(
     state = sampler.state()
     if "vectors" not in state or not len(state["vectors"]):
         raise UserError(f"layer {layer!r} gave no finite activation vector ({sampler.bad} with NaN or infinity).")
-    found = {key: state[key].numpy() for key in ("vectors", "image", "position", "box")}
+    found = {key: state[key].numpy() for key in ("vectors", "image", "position", "box", "effects") if key in state}
     return Sample(**found), scanned, sampler.bad
 
 

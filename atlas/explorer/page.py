@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -34,9 +34,17 @@ figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .8125r
 
 
 def atlas_page(
-    *, title: str, figures: Mapping[int, bytes], facts: Mapping[str, Any], cells: Sequence[Cell], names: Sequence[str]
+    *,
+    title: str,
+    figures: Mapping[int, bytes],
+    facts: Mapping[str, Any],
+    cells: Sequence[Cell],
+    names: Sequence[str],
+    class_name: Callable[[int], str] = str,
 ) -> str:
     """HTML of an atlas: `figures` maps a level to its PNG; `facts` are shown as a table; `names` are the images' names.
+
+    class_name: what a class is called.
 
     Nothing is fetched and nothing runs: the page's policy allows inline pictures and styles alone.
     """
@@ -45,7 +53,9 @@ def atlas_page(
         f'<img alt="Activation atlas, {level} by {level} cells" src="data:image/png;base64,{_base64(png)}">'
         for level, png in figures.items()
     )
-    tables = "".join(_cells(level, [cell for cell in cells if cell.level == level], names) for level in figures)
+    tables = "".join(
+        _cells(level, [cell for cell in cells if cell.level == level], names, class_name) for level in figures
+    )
     return document(title, f"{pictures}{_facts(facts)}{tables}")
 
 
@@ -121,14 +131,16 @@ def _facts(facts: Mapping[str, Any]) -> str:
     return f"<h2>How it was made</h2><table>{rows}</table>"
 
 
-def _cells(level: int, cells: Sequence[Cell], names: Sequence[str]) -> str:
+def _cells(level: int, cells: Sequence[Cell], names: Sequence[str], class_name: Callable[[int], str]) -> str:
     rows = "".join(
         f'<tr><td class="n">{cell.row}</td><td class="n">{cell.col}</td><td class="n">{cell.count}</td>'
         f'<td class="n">{"" if cell.score is None else format(cell.score, ".2f")}</td>'
+        f"<td>{escape(', '.join(f'{class_name(label)} {effect:+.2f}' for label, effect in cell.top[:3]))}</td>"
         f"<td>{escape(', '.join(dict.fromkeys(names[image] for image, _, _ in cell.exemplars)))}</td></tr>"
         for cell in cells
     )
-    head = "<tr><th>row</th><th>column</th><th>vectors</th><th>score</th><th>nearest images</th></tr>"
+    columns = ("row", "column", "vectors", "score", "largest effects", "nearest images")
+    head = f"<tr>{''.join(f'<th>{name}</th>' for name in columns)}</tr>"
     return (
         f"<h2>Cells of the {level} × {level} grid</h2>"
         f"<details><summary>{len(cells)} cells</summary><table>{head}{rows}</table></details>"

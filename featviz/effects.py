@@ -1,0 +1,183 @@
+"""The effect of one activation on every class: how much of each logit it accounts for, to first order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .errors import UserError
+from .layers import OUTPUT, Layout, find_layer, first_tensor, infer_layout, outputs_at
+from .models import Model
+from .trunk import Trunk, out_of_memory
+
+# Classes that the fallback differentiates at once.
+_CHUNK = 64
+
+
+def class_effects(model: Model, layer: str) -> ClassEffects | None:
+    """The effects of a layer's activations on the model's classes; None for a model without logits of classes."""
+    try:
+        return ClassEffects(model, layer)
+    except NoClassesError:
+        return None
+
+
+class NoClassesError(UserError):
+    """The network does not return one number per class."""
+
+
+class ClassEffects:
+    """(images, positions) -> h . grad_h logit for every class, h being a layer's activation at the position.
+
+    All classes at once by one pass in forward mode: the layer's output becomes a dual number whose tangent is h at the
+    position and 0 elsewhere, and the tangent of the logits is the answer. Where an operation has no forward derivative,
+    by reverse mode, many classes at a time. Exact where the logits are linear in h, as at the last feature map; else a
+    linear approximation (`linearity` says how good). Carter et al. 2019, "Activation Atlas", Distill.
+
+    Raises `NoClassesError` for a network that does not return one number per class.
+    """
+
+    def __init__(self, model: Model, layer: str) -> None:
+        find_layer(model.network, layer)
+        if layer == OUTPUT:
+            raise UserError("effects are those of a layer before the output; the output is the logits themselves.")
+        self.layer, self.trunk = layer, Trunk(model, [layer, OUTPUT])
+        classes, rows, columns = self.trunk.map_size(OUTPUT)
+        if rows * columns != 1 or classes < 2:
+            raise NoClassesError(f"{model.name} returns {classes} x {rows} x {columns} numbers: no logits of classes.")
+        self.classes = classes
+        self._layout = self._find_layout()
+        self._forward, self._inside = True, False
+
+    def __call__(self, images: Tensor, positions: Tensor) -> Tensor:
+        """Effects (n, k, classes) of images (n, channels, h, w) in [0, 1] at k positions each (n, k, 2): row, column.
+
+        The network up to the layer runs once for each image where that can be: where what follows takes nothing from
+        before the layer, as inside a residual block it does.
+        """
+        n, k = positions.shape[:2]
+        flat = positions.reshape(n * k, 2)
+        if n > 1 and k > 1 and not self._inside:
+            try:
+                return self._effects(images, flat, k).reshape(n, k, -1)
+            except RuntimeError as error:
+                if out_of_memory(error):
+                    raise
+                self._inside = True
+        return self._effects(images.repeat_interleave(k, 0), flat, 1).reshape(n, k, -1)
+
+    def linearity(self, images: Tensor, positions: Tensor, *, scale: float = 0.9) -> tuple[Tensor, Tensor]:
+        """What effects predict and what happens, (n, classes) each, when one activation of each image is scaled.
+
+        The logits' change once the activation at positions (n, 2) is multiplied by `scale`.
+        """
+        predicted = (scale - 1) * self(images, positions[:, None])[:, 0]
+
+        def scaled(maps: Tensor, place: Any) -> Tensor:
+            maps = maps.clone()
+            self._layout.maps(maps)[place] *= scale
+            return maps
+
+        with torch.no_grad():
+            before = self._logits(images)
+            with self._replaced(positions, scaled):
+                after = self._logits(images)
+        return predicted, after - before
+
+    def _effects(self, images: Tensor, positions: Tensor, each: int) -> Tensor:
+        """(positions, classes) where each image has so many of the positions."""
+        # Tensors made in inference mode know no derivative.
+        with torch.inference_mode(False):
+            images = images.clone()
+            if self._forward:
+                try:
+                    return self._by_forward_mode(images, positions, each)
+                except (NotImplementedError, RuntimeError) as error:
+                    if not _has_no_forward_derivative(error):
+                        raise
+                    self._forward = False
+            return self._by_reverse_mode(images, positions, each)
+
+    def _by_forward_mode(self, images: Tensor, positions: Tensor, each: int) -> Tensor:
+        def dual(maps: Tensor, place: Any) -> Tensor:
+            maps = maps.repeat_interleave(each, 0)
+            tangent = torch.zeros_like(maps)
+            self._layout.maps(tangent)[place] = self._layout.maps(maps)[place]
+            return forward_ad.make_dual(maps, tangent)  # type: ignore[no-any-return, no-untyped-call]
+
+        # The fused kernels of attention have no forward derivative; the plain one has.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level(), self._replaced(positions, dual):
+            logits = self._logits(images)
+            tangent = forward_ad.unpack_dual(logits).tangent  # type: ignore[no-untyped-call]
+            return torch.zeros_like(logits) if tangent is None else tangent.clone()
+
+    def _by_reverse_mode(self, images: Tensor, positions: Tensor, each: int) -> Tensor:
+        kept: list[Tensor] = []
+
+        def watched(maps: Tensor, place: Any) -> Tensor:
+            kept.append(maps.detach().repeat_interleave(each, 0).requires_grad_())
+            return kept[0].clone()
+
+        with torch.enable_grad(), self._replaced(positions, watched):
+            logits = self._logits(images)
+        maps = kept[0]
+        place = self._place(positions)
+        here = self._layout.maps(maps.detach())[place]
+        effects = []
+        for chunk in torch.split(torch.eye(self.classes, device=logits.device), _CHUNK):
+            wanted = chunk[:, None].expand(-1, len(positions), -1)
+            (gradients,) = torch.autograd.grad(logits, maps, wanted, retain_graph=True, is_grads_batched=True)
+            effects.append(torch.stack([(self._layout.maps(each)[place] * here).sum(1) for each in gradients], 1))
+        return torch.cat(effects, 1)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        inputs = self.trunk.preprocess.normalize(images.to(self.trunk.device))
+        return first_tensor(self.trunk.network(inputs.contiguous(memory_format=torch.channels_last)))
+
+    def _place(self, positions: Tensor) -> Any:
+        """The index of one position's channels in each of the maps."""
+        rows, columns = positions.to(self.trunk.device).unbind(1)
+        return (torch.arange(len(positions), device=self.trunk.device), slice(None), rows, columns)
+
+    @contextmanager
+    def _replaced(self, positions: Tensor, change: Callable[[Tensor, Any], Tensor]) -> Iterator[None]:
+        """Inside the `with`, the layer's output is what `change` makes of it; at its first run, as it is read."""
+        place, runs = self._place(positions), 0
+
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            nonlocal runs
+            runs += 1
+            if runs > 1:
+                return None
+            if isinstance(output, Tensor):
+                return change(output, place)
+            if isinstance(output, (tuple, list)):
+                number = next(i for i, part in enumerate(output) if isinstance(part, Tensor))
+                parts = [change(part, place) if i == number else part for i, part in enumerate(output)]
+                return type(output)(parts)
+            raise UserError(f"layer {self.layer!r} returns {type(output).__name__}; effects need a tensor.")
+
+        handle = find_layer(self.trunk.network, self.layer).register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _find_layout(self) -> Layout:
+        size = self.trunk.preprocess.size
+        probe = torch.full((1, self.trunk.preprocess.channels, *size), 0.5, device=self.trunk.device)
+        with torch.inference_mode():
+            output = outputs_at(self.trunk.network, self.trunk.preprocess.normalize(probe), [self.layer])[self.layer]
+        return infer_layout(self.trunk.network, self.layer, output, batch=1, size=size)
+
+
+def _has_no_forward_derivative(error: Exception) -> bool:
+    text = str(error).lower()
+    words = ("forward ad", "forward mode", "jvp")
+    return isinstance(error, NotImplementedError) or any(word in text for word in words)
