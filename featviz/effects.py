@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -111,6 +112,7 @@ class ClassEffects:
             self._layout.maps(tangent)[place] = self._layout.maps(maps)[place]
             return forward_ad.make_dual(maps, tangent)  # type: ignore[no-any-return, no-untyped-call]
 
+        _load_forward_derivatives()
         # The fused kernels of attention have no forward derivative; the plain one has.
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level(), self._replaced(positions, dual):
             logits = self._logits(images)
@@ -175,6 +177,14 @@ class ClassEffects:
         with torch.inference_mode():
             output = outputs_at(self.trunk.network, self.trunk.preprocess.normalize(probe), [self.layer])[self.layer]
         return infer_layout(self.trunk.network, self.layer, output, batch=1, size=size)
+
+
+def _load_forward_derivatives() -> None:
+    """Have torch load its forward derivatives, which on first use compiles some of them by what it calls deprecated."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=FutureWarning)
+        with forward_ad.dual_level():
+            forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
 
 
 def _has_no_forward_derivative(error: Exception) -> bool:
