@@ -83,14 +83,19 @@ def evidence_figure(evidence: Sequence[Evidence], pruning: Pruning) -> Figure:
 
 
 def _bars(axes: Axes, contrast: Contrast, place: int) -> None:
-    groups = (("terminal", "#2f6fb3"), ("matched", "#b9b9c2"), ("random", "#dedee4"))
-    words = {"terminal": "terminal features", "matched": "others, weights as large", "random": "any others"}
+    groups = (("terminal", "#2f6fb3"), ("next", "#8fb4dc"), ("matched", "#b9b9c2"), ("random", "#dedee4"))
+    words = {
+        "terminal": "terminal features",
+        "next": "the next by weight",
+        "matched": "weights as large, other sign",
+        "random": "any others",
+    }
     for number, (name, color) in enumerate(groups):
         estimate = getattr(contrast, name)
         ends = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
-        x = place + (number - 1) * 0.25
+        x = place + (number - 1.5) * 0.2
         label = words[name] if place == 0 else None
-        axes.bar(x, estimate.mean, 0.23, yerr=ends, color=color, ecolor=INK, capsize=3, label=label)
+        axes.bar(x, estimate.mean, 0.18, yerr=ends, color=color, ecolor=INK, capsize=3, label=label)
 
 
 def _line(axes: Axes, line: Line, signed: Floats, label: int, name: str, color: str) -> None:
@@ -106,6 +111,8 @@ def _line(axes: Axes, line: Line, signed: Floats, label: int, name: str, color: 
 
 def _densities(axes: Axes, found: Study, label: int) -> None:
     own = found.weights[label][found.weights[label] != 0]
+    if not found.fitted(label):
+        return _titled(axes, "the weights do not vary", "weight", "density")
     axes.hist(own, bins=60, density=True, color="#dedee4")
     x = np.linspace(own.min(), own.max(), 600)
     for name, fitted in found.fitted(label).items():
@@ -113,11 +120,13 @@ def _densities(axes: Axes, found: Study, label: int) -> None:
         text = f"{name}, log-likelihood {fitted.log_likelihood[0]:.1f}"
         axes.plot(x[1:], height, color=COLORS[name], linewidth=1.4, label=text)
     axes.legend(fontsize=8, frameon=False)
-    _titled(axes, f"best by BIC: {found.winner[label] or 'none'}", "weight", "density")
+    return _titled(axes, f"best by BIC: {found.winner[label] or 'none'}", "weight", "density")
 
 
 def _quantiles(axes: Axes, found: Study, label: int) -> None:
     """Found against expected quantiles of each distribution."""
+    if not found.fitted(label):
+        return axes.set_axis_off()
     own = np.sort(found.weights[label][found.weights[label] != 0])
     middle = (np.arange(len(own)) + 0.5) / len(own)
     for name, fitted in found.fitted(label).items():
@@ -127,7 +136,7 @@ def _quantiles(axes: Axes, found: Study, label: int) -> None:
         axes.plot(expected, own, ".", markersize=2.5, color=COLORS[name])
     ends = [own[0], own[-1]]
     axes.plot(ends, ends, color=INK, linewidth=0.8)
-    _titled(axes, "Q-Q: on the line, the distribution is right", "quantile expected", "quantile found")
+    return _titled(axes, "Q-Q: on the line, the distribution is right", "quantile expected", "quantile found")
 
 
 def _titled(axes: Axes, title: str, x: str, y: str) -> None:

@@ -12,14 +12,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from featviz.classifier import feature_layer, find_classifier
+from featviz.classifier import find_classifier
 from featviz.errors import UserError
 from featviz.models import Model, load_model
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from search.decode import open_upright
 from search.images import Images, open_images
-from search.matrix import safe
 
 from . import hypothesis
 from .ald_figure import class_figure, evidence_figure, layer_figure
@@ -28,9 +27,9 @@ from .explorer.tree_page import Section, tree_page
 from .figure import save_figure
 from .neurons import Neurons, draw_neurons, neuron_sheet
 from .node_maps import NodeView, node_views
-from .tree import split
+from .tree import check, split
 from .tree_figure import Shown, short, tree_figure, tree_svg, weights_shown
-from .weights import Study, as_json, class_line, conclusion, study
+from .weights import Study, as_json, class_line, conclusion, joint_json, study
 
 ALL, REPORT = "all", "report"
 
@@ -83,19 +82,25 @@ def study_weights(
     lines, sections = conclusion(found, seed=settings.seed), []
     if run.every:
         sections.append(_figure(folder, "layer.png", layer_figure(found), "The layer"))
-    neurons = _neurons(folder, found, run, workers, progress)
+    neurons = None
+    if run.labels and run.image is None and settings.neurons:
+        try:
+            neurons = _neurons(folder, found, run, workers, progress)
+        except UserError as error:
+            lines.append(f"No neurons are drawn: {error}")
     for label in run.labels:
         lines.append(class_line(found, label))
         sections += _class_sections(folder, found, label, run, neurons, progress)
     clock.lap("classes")
     if settings.against:
-        rows = [_row(found, found), *(_row(_other(name, model, settings), found) for name in settings.against)]
+        others = [study(other, bootstrap=0, seed=settings.seed) for other in run.others]
+        rows = [_row(each, found) for each in (found, *others)]
         folder.write_json("networks.json", rows)
         sections.append(Section("Beside other networks", table=rows))
         lines.append(_networks_line(rows))
     if run.report and run.against is not None:
-        more, section = _test(folder, found, run.against, settings, workers, progress)
-        lines, sections = [*lines, *more], [*sections, section]
+        more, more_sections = _test(folder, found, run.against, settings, workers, progress)
+        lines, sections = [*lines, *more], [*sections, *more_sections]
         clock.lap("tests")
     page = tree_page(title=f"Final layer of {model.name}", lines=lines, sections=sections)
     folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
@@ -106,7 +111,8 @@ def study_weights(
             "settings": asdict(settings),
             "classes": list(classes),
             "versions": versions(),
-            "classifier": found.classifier.name,
+            "classifier": {"layer": found.classifier.name, "exact": found.classifier.exact},
+            "joint": joint_json(found),
             "conclusion": lines,
             "seconds": clock.laps,
         }
@@ -125,6 +131,7 @@ class _Run:
     against: Images | None
     identity: dict[str, Any]
     settings: AldSettings
+    others: list[Model]
 
     @classmethod
     def of(
@@ -139,7 +146,7 @@ class _Run:
             raise UserError("name at least one class, such as tabby, or `all`, or `report`.")
         report, every = REPORT in classes, ALL in classes or REPORT in classes
         labels = [model.class_index(name) for name in classes if name not in (ALL, REPORT)]
-        _refuse_unknown(model, labels)
+        _check_weights(model, labels)
         if image is not None and not labels:
             raise UserError("--image shows the trees of classes: name at least one, such as tabby.")
         if settings.bootstrap < 0 or settings.steps < 1:
@@ -158,20 +165,18 @@ class _Run:
             "weights": model.fingerprint,
             "preprocess": asdict(model.preprocess),
         }
-        return cls(list(dict.fromkeys(labels)), every, report, file, against, identity, settings)
+        others = [load_model(name, device=str(model.device)) for name in settings.against]
+        return cls(list(dict.fromkeys(labels)), every, report, file, against, identity, settings, others)
 
 
-def _refuse_unknown(model: Model, labels: Sequence[int]) -> None:
-    count = len(find_classifier(model).weight) if labels else 0
-    if any(label >= count for label in labels):
-        raise UserError(f"no class {max(labels)}: {model.name} has classes 0 to {count - 1}.")
+def _check_weights(model: Model, labels: Sequence[int]) -> None:
+    """Raise `UserError`, before anything is written, for a network without a classifier that can be studied."""
+    weights = check(find_classifier(model).weight.double().numpy())
+    if any(label >= len(weights) for label in labels):
+        raise UserError(f"no class {max(labels)}: {model.name} has classes 0 to {len(weights) - 1}.")
 
 
-def _neurons(folder: OutputFolder, found: Study, run: _Run, workers: int | None, progress: Progress) -> Neurons | None:
-    """The classes' terminal neurons, where there is no image to show their nodes on."""
-    wanted = run.labels and run.image is None and run.settings.neurons
-    if not wanted or feature_layer(found.model, found.classifier) is None:
-        return None
+def _neurons(folder: OutputFolder, found: Study, run: _Run, workers: int | None, progress: Progress) -> Neurons:
     return draw_neurons(
         found, run.labels, folder, images=run.against, steps=run.settings.steps, seed=run.settings.seed,
         workers=workers, progress=progress,
@@ -184,7 +189,7 @@ def _class_sections(
     """A class's fit, its tree (on the image, where there is one), and its terminal neurons."""
     name = found.name(label)
     tree = split(found.weights[label], full=run.settings.full)
-    sections = [_figure(folder, f"{safe(name)}-fit.png", class_figure(found, label), f"{name}: the fit")]
+    sections = [_figure(folder, f"{_stem(name)}-fit.png", class_figure(found, label), f"{name}: the fit")]
     if run.image is None:
         shown = weights_shown(tree, found.weights[label])
     else:
@@ -194,14 +199,19 @@ def _class_sections(
         )  # fmt: skip
         shown = [_on_image(view) for view in views]
     title = f"{name}: the split" + (f" on {run.image.name}" if run.image else "")
-    folder.write(f"{safe(name)}-tree.png", partial(save_figure, tree_figure(shown, title)))
+    folder.write(f"{_stem(name)}-tree.png", partial(save_figure, tree_figure(shown, title)))
     sections.append(Section(title, svg=tree_svg(shown)))
     if neurons is not None:
         file = folder.write(
-            f"{safe(name)}-neurons.png", partial(neuron_sheet(found, label, neurons).save, format="PNG")
+            f"{_stem(name)}-neurons.png", partial(neuron_sheet(found, label, neurons).save, format="PNG")
         )
         sections.append(Section(f"{name}: its terminal neurons", png=file.read_bytes()))
     return sections
+
+
+def _stem(name: str) -> str:
+    """A class's name as the beginning of a file's."""
+    return re.sub(r"[^\w.()-]", "_", name)
 
 
 def _on_image(view: NodeView) -> Shown:
@@ -217,18 +227,18 @@ def _figure(folder: OutputFolder, name: str, figure: Figure, title: str) -> Sect
 
 def _test(
     folder: OutputFolder, found: Study, images: Images, settings: AldSettings, workers: int | None, progress: Progress
-) -> tuple[list[str], Section]:
-    features = hypothesis.features_of(found, images, workers=workers, progress=progress)
+) -> tuple[list[str], list[Section]]:
+    """What the images say: sentences and the figure; why not, where they cannot say anything."""
+    try:
+        features = hypothesis.features_of(found, images, workers=workers, progress=progress)
+    except UserError as error:
+        return [f"The claim was not tested on images: {error}"], []
     sides = ("discriminative", "confusing")
     evidence = [hypothesis.terminal_evidence(found, features, side, seed=settings.seed) for side in sides]
     pruning = hypothesis.prune(found, features, seed=settings.seed)
     folder.write_json("tests.json", hypothesis.as_json(evidence, pruning))
     section = _figure(folder, "tests.png", evidence_figure(evidence, pruning), "What the images say")
-    return hypothesis.evidence_lines(evidence, pruning), section
-
-
-def _other(name: str, model: Model, settings: AldSettings) -> Study:
-    return study(load_model(name, device=str(model.device)), bootstrap=0, seed=settings.seed)
+    return hypothesis.evidence_lines(evidence, pruning, features), [section]
 
 
 def _row(other: Study, found: Study) -> dict[str, Any]:

@@ -204,40 +204,57 @@ def draw(name: str, shape: float, size: tuple[int, int], rng: np.random.Generato
     return rng.exponential(1 / kappa, size) - rng.exponential(kappa, size)
 
 
-def compare(rows: Floats, *, bootstrap: int = 1999, seed: int = 0, progress: Progress = silent) -> Comparison:
+Nulls = dict[tuple[str, int, int], Floats]
+
+
+def compare(
+    rows: Floats, *, bootstrap: int = 1999, seed: int = 0, nulls: Nulls | None = None, progress: Progress = silent
+) -> Comparison:
     """Fit all four distributions to every row (rows, n) and say how well each does.
 
-    bootstrap: samples behind a p-value (see `p_values`), 0 for none.
+    bootstrap: samples behind a p-value (see `p_values`, as for nulls), 0 for none. A fit that has no likelihood never
+    wins.
     """
     fitted = {}
     for done, (name, own) in enumerate(FITS.items(), 1):
-        fitted[name] = _in_parts(own, rows)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fitted[name] = _in_parts(own, rows)
         progress("fitting distributions", done, len(FITS))
-    distances = {name: distance(found, rows) for name, found in fitted.items()}
-    p = {}
+    p, distances = {}, {}
     for done, (name, found) in enumerate(fitted.items(), 1):
-        p[name] = p_values(found, distances[name], rows.shape[1], bootstrap=bootstrap, seed=seed)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            distances[name] = distance(found, rows)
+        p[name] = p_values(found, distances[name], rows.shape[1], bootstrap=bootstrap, seed=seed, nulls=nulls)
         progress("bootstrap", done, len(fitted))
     scores = np.stack([found.bic(rows.shape[1]) for found in fitted.values()])
-    return Comparison(rows.shape[1], fitted, distances, p, np.array(list(fitted))[scores.argmin(0)])
+    best = np.where(np.isfinite(scores), scores, np.inf).argmin(0)
+    return Comparison(rows.shape[1], fitted, distances, p, np.array(list(fitted))[best])
 
 
-def p_values(fitted: Fitted, distances: Floats, n: int, *, bootstrap: int, seed: int = 0) -> Floats:
+def p_values(
+    fitted: Fitted, distances: Floats, n: int, *, bootstrap: int, seed: int = 0, nulls: Nulls | None = None
+) -> Floats:
     """How often (rows,) samples of n values of the fitted distribution are at least as far from a fit of their own.
 
     A sample is drawn from the fitted distribution and fitted anew, which is what makes the p-value uniform where the
     distribution is the right one. Rows share samples: the distance's distribution does not depend on location and scale
-    at all, and on the shape so little that it is drawn once for each step of 0.2 of its logarithm. NaN without samples.
-    Stute, Gonzalez Manteiga and Presedo Quindimil 1993, "Bootstrap based goodness-of-fit tests".
+    at all, and on the shape so little that it is drawn once for each step of 0.2 of its logarithm. Times the root of n
+    it hardly depends on n either: nulls, where given, keeps the samples for later calls with an n within 5 %. NaN
+    without samples and for a fit that failed. Stute, Gonzalez Manteiga and Presedo Quindimil 1993, "Bootstrap based
+    goodness-of-fit tests".
     """
-    p = np.full(len(distances), np.nan)
-    steps = _steps(fitted)
-    for step in sorted(set(steps.tolist())) if bootstrap else ():
-        rng = np.random.default_rng([seed, list(FITS).index(fitted.name), step + 1000])
-        sample = draw(fitted.name, float(np.exp(step * _SHAPE_STEP)), (bootstrap, n), rng)
-        null = np.sort(distance(_in_parts(FITS[fitted.name], sample), sample))
-        here = steps == step
-        p[here] = (1 + bootstrap - np.searchsorted(null, distances[here], side="left")) / (1 + bootstrap)
+    p, nulls = np.full(len(distances), np.nan), {} if nulls is None else nulls
+    steps, known = _steps(fitted), np.isfinite(distances)
+    size = round(np.log(n) / 0.05)
+    for step in sorted(set(steps[known].tolist())) if bootstrap else ():
+        key = (fitted.name, step, size)
+        if key not in nulls:
+            rng = np.random.default_rng([seed, list(FITS).index(fitted.name), step + 1000])
+            sample = draw(fitted.name, float(np.exp(step * _SHAPE_STEP)), (bootstrap, n), rng)
+            nulls[key] = np.sort(distance(_in_parts(FITS[fitted.name], sample), sample)) * np.sqrt(n)
+        here = (steps == step) & known
+        beyond = bootstrap - np.searchsorted(nulls[key], distances[here] * np.sqrt(n), side="left")
+        p[here] = (1 + beyond) / (1 + bootstrap)
     return p
 
 
@@ -247,8 +264,9 @@ def _steps(fitted: Fitted) -> NDArray[np.int64]:
     if not shape:
         return np.zeros(len(fitted.log_likelihood), dtype=np.int64)
     # From 60 degrees of freedom on a Student t is as good as normal.
-    logs = np.minimum(np.log(fitted.parameters[shape]), np.log(60))
-    return np.rint(logs / _SHAPE_STEP).astype(np.int64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logs = np.clip(np.log(fitted.parameters[shape]), -5, np.log(60))
+    return np.asarray(np.rint(np.nan_to_num(logs) / _SHAPE_STEP), dtype=np.int64)
 
 
 def _in_parts(own: Callable[[Floats], Fitted], rows: Floats) -> Fitted:

@@ -44,17 +44,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Contrast:
-    """One measure of a class's terminal features, beside two controls of the same count in the same classes.
+    """One measure of a class's terminal features, beside controls of the same count in the same classes.
 
-    `terminal`; `matched`: other features whose weights are as large, whatever their sign; `random`: any other features;
-    `over_matched`, `over_random`: the difference within classes.
+    `terminal`; `next`: those that follow in the order of the weights, of the same sign; `matched`: other features whose
+    weights are as large, whatever their sign, which for the ends of that order means mostly the other sign; `random`:
+    any other features; `over_next`: the difference from the next within classes.
     """
 
     terminal: Estimate
+    next: Estimate
     matched: Estimate
     random: Estimate
-    over_matched: Estimate
-    over_random: Estimate
+    over_next: Estimate
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Evidence:
     """What the images say.
 
     `classes`, `images`: how many had a say; `side`: `discriminative` or `confusing`; `weight`: mean absolute weight of
-    the features, which tells how well matched the control is; `firing`: standard score of the features' activations on
-    the class's own images; `drop`: by how much the class's logit falls once the features are set to their mean over all
+    the features, which tells how well matched the controls are; `firing`: standard score of their activations on the
+    class's own images; `drop`: by how much the class's logit falls once the features are set to their mean over all
     images; `lost`: share of the class's images that are then no longer put first, of those that were.
     """
 
@@ -78,11 +79,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Pruning:
-    """Accuracy on the images once a fraction of every class's weights is set to 0, by the order that removes them."""
+    """Accuracy on the images once a fraction of every class's weights that are not 0 is removed, by who goes first.
+
+    `accuracy`: order -> for each of the `fractions`; `harmless`: order -> the largest fraction up to which the accuracy
+    does not fall measurably: the 95 % interval of the paired differences between images reaches 0.
+    """
 
     fractions: tuple[float, ...]
     accuracy: dict[str, tuple[float, ...]]
-    error: float
+    harmless: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -94,45 +99,78 @@ class Features:
     skipped: tuple[Skipped, ...]
 
 
-def features_of(found: Study, images: Images, *, workers: int | None = None, progress: Progress = silent) -> Features:
-    """The classifier's features on every image whose class is known.
+def network_labels(found: Study, images: Images) -> list[int]:
+    """Each image's class as the network counts them, -1 where unknown.
 
-    Raises `UserError` where the images' classes are too few to test anything on.
+    A data set counts its own classes. Where its class names are known and are not the network's at the same numbers,
+    the network's classes of the same names count. Raises `UserError` where too few classes are known to test on.
     """
-    known = [number for number, label in enumerate(images.labels) if 0 <= label < len(found.weights)]
-    count = len({images.labels[number] for number in known})
+    names = [name.lower() for name in images.class_names]
+    theirs = [label.lower() for label in found.model.labels]
+    labels = [label if 0 <= label < len(found.weights) else -1 for label in images.labels]
+    named = [(label, name) for label, name in zip(labels, names, strict=True) if name and label >= 0]
+    agree = sum(label < len(theirs) and _same_class(name, theirs[label]) for label, name in set(named))
+    if theirs and named and agree < 0.5 * len(set(named)):
+        labels = [_index_of(name, theirs) for name in names]
+    count = len({label for label in labels if label >= 0})
     if count < LEAST_CLASSES:
         raise UserError(
             f"the tests need labelled images of at least {LEAST_CLASSES} of the network's classes; {images.source!r} "
-            f"has {len(known)} of {count}. labels.csv says which class (`class_index`) a file shows."
+            f"has images of {count}. labels.csv says which class (`class_index`) a file shows."
         )
+    return labels
+
+
+def _same_class(name: str, label: str) -> bool:
+    return name in label or label in name
+
+
+def _index_of(name: str, labels: Sequence[str]) -> int:
+    return labels.index(name) if labels.count(name) == 1 else -1
+
+
+def features_of(found: Study, images: Images, *, workers: int | None = None, progress: Progress = silent) -> Features:
+    """The classifier's features on every image whose class is known.
+
+    Raises `UserError` as `network_labels` does, and where the network's logits are not those of its classifier.
+    """
+    labels = np.array(network_labels(found, images))
     pooled = PooledMaps()
     bare = without_classifier(found.model, found.classifier)
-    scanned = scan(bare, images, [OUTPUT], [pooled], numbers=known, workers=workers, progress=progress)
+    numbers = np.flatnonzero(labels >= 0).tolist()
+    scanned = scan(bare, images, [OUTPUT], [pooled], numbers=numbers, workers=workers, progress=progress)
     state = pooled.state()
-    labels = np.array([images.labels[number] for number in state["image"].tolist()])
-    return Features(state[OUTPUT].double().numpy(), labels, scanned.skipped)
+    return Features(state[OUTPUT].double().numpy(), labels[state["image"].numpy()], scanned.skipped)
 
 
 def terminal_evidence(found: Study, features: Features, side: str, *, seed: int = 0) -> Evidence:
-    """Whether one side's terminal features fire on their class and are needed for it, beside controls."""
+    """Whether one side's terminal features fire on their class and are needed for it, beside controls.
+
+    Left out are classes whose terminal features are more than a quarter of all, as where most weights are 0.
+    """
     ends = found.discriminative if side == "discriminative" else found.confusing
     rng = np.random.default_rng(seed)
-    labels = sorted(set(features.labels.tolist()))
-    groups = [
-        (own, _matched(found.weights[label], own), _random(found.weights.shape[1], own, rng))
-        for label in labels
-        for own in [np.array(ends.members[label])]
-    ]
+    groups = {
+        label: _groups(found.weights[label], np.array(ends.members[label]), side, rng)
+        for label in sorted(set(features.labels.tolist()))
+        if 4 * len(ends.members[label]) <= found.weights.shape[1]
+    }
     measures: dict[str, Callable[[int, NDArray[np.int64]], float]] = {
         "weight": lambda label, chosen: float(np.abs(found.weights[label, chosen]).mean()),
         **_on_images(found, features),
     }
     contrasts = {}
     for name, measure in measures.items():
-        rows = [[measure(label, chosen) for chosen in group] for label, group in zip(labels, groups, strict=True)]
+        rows = [[measure(label, chosen) for chosen in group] for label, group in groups.items()]
         contrasts[name] = _contrast(rows, rng)
-    return Evidence(side, len(labels), len(features.labels), **contrasts)
+    return Evidence(side, len(groups), int(np.isin(features.labels, list(groups)).sum()), **contrasts)
+
+
+def _groups(weights: Floats, own: NDArray[np.int64], side: str, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """The terminal features and their controls, as many each: the next, the matched, the random."""
+    order = np.argsort(-weights if side == "discriminative" else weights, kind="stable")
+    following = order[~np.isin(order, own)][: len(own)]
+    return [own, following, _matched(weights, own), _random(len(weights), own, rng)]
 
 
 def _on_images(found: Study, features: Features) -> dict[str, Callable[[int, NDArray[np.int64]], float]]:
@@ -181,10 +219,10 @@ def _random(count: int, own: NDArray[np.int64], rng: np.random.Generator) -> NDA
 
 
 def _contrast(rows: Sequence[Sequence[float]], rng: np.random.Generator) -> Contrast:
-    """Rows: each class's value for its terminal, matched and random features."""
-    values = np.array(rows, dtype=np.float64)
+    """Rows: each class's value for its terminal features and for the three controls."""
+    values = np.array(rows, dtype=np.float64).reshape(-1, 4)
     values = values[np.isfinite(values).all(1)]
-    columns = np.concatenate([values, values[:, :1] - values[:, 1:]], 1)
+    columns = np.concatenate([values, values[:, :1] - values[:, 1:2]], 1)
     if not len(columns):
         return Contrast(*(Estimate(np.nan, np.nan, np.nan) for _ in range(5)))
     draws = rng.integers(0, len(columns), (_RESAMPLES, len(columns)))
@@ -195,26 +233,34 @@ def _contrast(rows: Sequence[Sequence[float]], rng: np.random.Generator) -> Cont
 def prune(found: Study, features: Features, *, seed: int = 0) -> Pruning:
     """Accuracy against the fraction of each class's weights removed: by deviation from the fit, by size, at random.
 
-    Deviation: of a weight's logarithm from its sign's line, as a share of the class's weights the largest first; size:
-    the smallest first.
+    Deviation: of a weight's logarithm from its sign's line, the largest first; size: the smallest first. Weights that
+    are 0 already do not count.
     """
-    rng = np.random.default_rng(seed)
-    orders = {
-        "deviation from the fit": np.argsort(-deviations(found.weights), axis=1, kind="stable"),
-        "size": np.argsort(np.abs(found.weights), axis=1, kind="stable"),
-        "chance": rng.permuted(np.tile(np.arange(found.weights.shape[1]), (len(found.weights), 1)), axis=1),
+    weights, live = found.weights, found.weights != 0
+    keys = {
+        "deviation from the fit": -deviations(weights),
+        "size": np.abs(weights),
+        "chance": np.random.default_rng(seed).random(weights.shape),
     }
     bias = found.classifier.bias.double().numpy()
-    accuracy = {}
-    for name, order in orders.items():
-        reached = []
+    whole = (features.values @ weights.T + bias).argmax(1) == features.labels
+    accuracy, harmless = {}, {}
+    for name, key in keys.items():
+        rank = np.argsort(np.argsort(np.where(live, key, np.inf), axis=1, kind="stable"), axis=1)
+        right = []
         for fraction in FRACTIONS:
-            kept = found.weights.copy()
-            np.put_along_axis(kept, order[:, : round(fraction * order.shape[1])], 0, axis=1)
-            reached.append(float(((features.values @ kept.T + bias).argmax(1) == features.labels).mean()))
-        accuracy[name] = tuple(reached)
-    whole = accuracy["chance"][0]
-    return Pruning(FRACTIONS, accuracy, float(np.sqrt(whole * (1 - whole) / len(features.labels))))
+            kept = np.where(rank < np.rint(fraction * live.sum(1))[:, None], 0, weights)
+            right.append((features.values @ kept.T + bias).argmax(1) == features.labels)
+        accuracy[name] = tuple(float(each.mean()) for each in right)
+        harmful = [_falls(whole, each) for each in right]
+        harmless[name] = FRACTIONS[(harmful.index(True) if any(harmful) else len(FRACTIONS)) - 1]
+    return Pruning(FRACTIONS, accuracy, harmless)
+
+
+def _falls(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> bool:
+    """Whether fewer images are right than before, beyond a 95 % interval of the paired differences."""
+    change = after.astype(np.float64) - before
+    return bool(change.mean() + 1.96 * change.std() / np.sqrt(len(change)) < 0)
 
 
 def deviations(weights: Floats) -> Floats:
@@ -231,52 +277,77 @@ def deviations(weights: Floats) -> Floats:
     return found
 
 
-def evidence_lines(evidence: Sequence[Evidence], pruning: Pruning) -> list[str]:
+def evidence_lines(evidence: Sequence[Evidence], pruning: Pruning, features: Features) -> list[str]:
     """What the tests found, a sentence or two an entry."""
-    lines = []
-    for each in evidence:
-        more = "more" if each.side == "discriminative" else "less"
-        lines.append(
-            f"{each.classes} classes, {each.images} images. On their class's images the {each.side} features fire "
-            f"{each.firing.terminal} standard deviations above their mean; others with weights as large "
-            f"{each.firing.matched}, any others {each.firing.random}. {_difference(each.firing, more)}"
-        )
-        lines.append(
-            f"Set to their mean, the {each.side} features take {each.drop.terminal} from their class's logit, others "
-            f"with weights as large {each.drop.matched} (mean size of the weights {each.weight.terminal.mean:.3g} and "
-            f"{each.weight.matched.mean:.3g}), any others {each.drop.random}. Of images that were put first in their "
-            f"class, {each.lost.terminal.mean:.1%}, {each.lost.matched.mean:.1%} and {each.lost.random.mean:.1%} are "
-            "lost."
-        )
-    return [*lines, _pruning_line(pruning)]
-
-
-def _difference(contrast: Contrast, expected: str) -> str:
-    gap = contrast.over_matched
-    if gap.low <= 0 <= gap.high:
-        return f"The difference from those with weights as large, {gap}, may be chance."
-    found = "more" if gap.mean > 0 else "less"
-    return f"The difference from those with weights as large is {gap}: {found}" + (
-        ", as claimed." if found == expected else ", against the claim."
-    )
-
-
-def _pruning_line(pruning: Pruning) -> str:
+    lines = [line for each in evidence for line in _side_lines(each)]
     whole = pruning.accuracy["chance"][0]
-    half = pruning.fractions.index(0.5)
-    reached = {name: values[half] for name, values in pruning.accuracy.items()}
-    best = max(reached, key=lambda name: reached[name])
-    claim = reached["deviation from the fit"]
-    verdict = (
-        "as good as any, as claimed" if claim >= max(reached.values()) - 2 * pruning.error else f"worse than by {best}"
+    if features.skipped:
+        lines.insert(0, f"{len(features.skipped)} images could not be read.")
+    if whole < 0.1:
+        lines.insert(
+            0, f"Only {whole:.1%} of the images are put first in their class: are these the network's classes?"
+        )
+    return [*lines, _pruning_line(pruning, len(features.labels))]
+
+
+def _side_lines(each: Evidence) -> list[str]:
+    if not each.classes:
+        return [f"The {each.side} features are too many in every class to have controls: nothing was tested."]
+    sizes = ", ".join(f"{getattr(each.weight, name).mean:.3g}" for name in ("terminal", "next", "matched", "random"))
+    lost = each.lost
+    shares = (
+        f" Of images that were put first in their class, {lost.terminal.mean:.1%} [{lost.terminal.low:.1%}, "
+        f"{lost.terminal.high:.1%}], {lost.next.mean:.1%}, {lost.matched.mean:.1%} and {lost.random.mean:.1%} are lost."
     )
+    return [
+        f"{each.classes} classes, {each.images} images. On their class's images the {each.side} features fire "
+        f"{each.firing.terminal} standard deviations above their mean; those next in the order of the weights "
+        f"{each.firing.next}; others with weights as large, mostly of the other sign, {each.firing.matched}; any "
+        f"others {each.firing.random}. {_difference(each)}",
+        f"Set to their mean, the {each.side} features take {each.drop.terminal} from their class's logit, the next "
+        f"{each.drop.next}, those with weights as large {each.drop.matched}, any others {each.drop.random} (mean sizes "
+        f"of the weights: {sizes})." + (shares if np.isfinite(lost.terminal.mean) else " No image was put first."),
+    ]
+
+
+def _difference(each: Evidence) -> str:
+    """The fair comparison: with features of the same sign. The claim says what to expect of one side alone."""
+    gap = each.firing.over_next
+    if not np.isfinite(gap.mean):
+        return "There is no difference to be told."
+    if gap.low <= 0 <= gap.high:
+        return f"The difference from the next ones, {gap}, may be chance."
+    found = f"The difference from the next ones is {gap}"
+    if each.side != "discriminative":
+        return f"{found}."
+    return f"{found}: {'more, as claimed' if gap.mean > 0 else 'less, against the claim'}."
+
+
+def _pruning_line(pruning: Pruning, images: int) -> str:
+    half = pruning.fractions.index(0.5)
+    after = {name: f"{values[half]:.1%}" for name, values in pruning.accuracy.items()}
+    free = pruning.harmless
+    deviation = free["deviation from the fit"]
+    verdict = "no better a guide than chance" if deviation <= free["chance"] else "a better guide than chance"
+    than_size = "but a worse one than" if deviation < free["size"] else "and as good as"
     return (
-        f"Pruning half of every class's weights takes the accuracy from {whole:.1%} (standard error "
-        f"{pruning.error:.1%}) to {claim:.1%} by deviation from the fit, {reached['size']:.1%} by size (the smallest "
-        f"first), {reached['chance']:.1%} at random: by deviation it is {verdict}."
+        f"Pruning on {images} images, {pruning.accuracy['chance'][0]:.1%} of which are put first in their class: up to "
+        f"{deviation:.0%} of every class's weights can go by deviation from the fit before that falls measurably, "
+        f"{free['size']:.0%} by size (the smallest first), {free['chance']:.0%} at random. With half of them gone it "
+        f"is {after['deviation from the fit']}, {after['size']} and {after['chance']}. Deviation is {verdict}, "
+        f"{than_size} size."
     )
 
 
 def as_json(evidence: Sequence[Evidence], pruning: Pruning) -> dict[str, Any]:
-    """All of it."""
-    return {"evidence": [asdict(each) for each in evidence], "pruning": asdict(pruning)}
+    """All of it; None for what could not be worked out."""
+    found: dict[str, Any] = _without_nan({"evidence": [asdict(each) for each in evidence], "pruning": asdict(pruning)})
+    return found
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

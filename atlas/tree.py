@@ -73,10 +73,10 @@ def _grown(path: str, members: NDArray[np.int64], residual: Weights, full: bool)
     own = tuple(map(int, members))
     if len(members) < LEAST:
         return Node(path, own)
+    if residual.min() == residual.max():  # all alike: a split would go on for ever
+        return Node(path, own)
     residual = residual - residual.mean()
     parts = {"+": residual >= 0, "-": residual < 0}
-    if not parts["-"].any():  # all alike: a split would go on for ever
-        return Node(path, own)
     signs = [sign for sign in parts if full or set(path) <= {sign}]
     children = tuple(_grown(path + sign, members[parts[sign]], residual[parts[sign]], full) for sign in signs)
     return Node(path, own, children)

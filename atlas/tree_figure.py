@@ -70,7 +70,7 @@ def tree_svg(shown: Sequence[Shown]) -> str:
         )
     return (
         f'<svg class="tree" viewBox="0 0 {width:.0f} {height:.0f}" xmlns="http://www.w3.org/2000/svg" '
-        f'preserveAspectRatio="xMidYMin meet"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
+        f'preserveAspectRatio="xMidYMin meet">{"".join(parts)}</svg>'
     )
 
 

@@ -34,20 +34,24 @@ def find_classifier(model: Model) -> Classifier:
     """The linear layer, or 1 x 1 convolution, whose output the network returns.
 
     Found by running the network once: names and kinds of heads differ (fc, classifier, head.fc, several heads), what
-    comes out last does not. Where nothing linear comes out as it is, the layer that timm's `get_classifier` names, else
-    the last that ran. Raises `UserError` for a network without a linear layer.
+    comes out last does not. Where nothing linear comes out as it is, the layer that timm's `get_classifier` names (the
+    first of several), else the last layer with weights to run, if it is linear. Raises `UserError` for a network
+    without a linear head.
     """
     network = copy.deepcopy(model.network).eval().cpu()
-    names = {name: module for name, module in network.named_modules() if _is_linear(module)}
-    with torch.inference_mode(), read(network, list(names)) as outputs:
+    modules = dict(network.named_modules())
+    own = [name for name, module in modules.items() if name and any(True for _ in module.parameters(recurse=False))]
+    with torch.inference_mode(), read(network, own) as outputs:
         result = network(torch.full((1, model.preprocess.channels, *model.preprocess.size), 0.25))
     result = result[0] if isinstance(result, (tuple, list)) else result
-    ran = [name for name in outputs if isinstance(outputs[name], Tensor)]
-    if not ran:
-        raise UserError(f"{model.name} has no linear layer and no 1 x 1 convolution that could be its classifier.")
-    same = [name for name in ran if _equal(outputs[name], result)]
-    named = _named(network, names)
-    name = same[-1] if same else (named or ran[-1])
+    names = {name: modules[name] for name in outputs if _is_linear(modules[name])}
+    same = [name for name in names if isinstance(outputs[name], Tensor) and _equal(outputs[name], result)]
+    last = next(reversed(outputs), "")
+    name = same[-1] if same else (_named(network, names) or (last if last in names else ""))
+    if not name:
+        raise UserError(
+            f"{model.name} has no linear head: what it returns comes from no linear layer or 1 x 1 convolution."
+        )
     module: Any = names[name]
     weight = module.weight.detach().float().flatten(1)
     bias = torch.zeros(len(weight)) if module.bias is None else module.bias.detach().float()
@@ -118,4 +122,5 @@ def _named(network: nn.Module, names: dict[str, nn.Module]) -> str:
     """The layer that timm says is the classifier, if it says one."""
     get = getattr(network, "get_classifier", None)
     found = get() if callable(get) else None
+    found = found[0] if isinstance(found, (tuple, list)) and found else found
     return next((name for name, module in names.items() if module is found), "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from featviz.units import Unit
 
 from .exemplars import Exemplar, Exemplars
 from .focus import near_misses
+from .report import finite, readable
 from .selectivity import Selectivity, class_selectivity
 from .stimuli import FAMILIES, Tuning, orientation_selectivity, tuning
 from .sufficiency import Sufficiency, crop_sufficiency
@@ -65,7 +65,8 @@ def unit_card(
     every = np.array(exemplars.images.labels, dtype=np.int64)
     labels = every if reference.images is None else every[reference.images]
     extent = float(min(max(found.extent), min(model.preprocess.size)))
-    families = [family(model.preprocess.size, extent) for family in FAMILIES.values()]
+    middle = found.fields.middle(found.grid[0] // 2, found.grid[1] // 2)
+    families = [family(model.preprocess.size, extent, middle=middle) for family in FAMILIES.values()]
     tunings = [
         tuning(model, found.readout, stimuli, sign=unit.sign, trunk=exemplars.trunk(key)) for stimuli in families
     ]
@@ -94,17 +95,25 @@ def as_json(card: UnitCard) -> dict[str, object]:
         "images": len(card.values),
         "median": float(np.median(card.values)),
         "selectivity": None if card.selectivity is None else vars(card.selectivity),
-        "sufficiency": [vars(entry) for entry in card.sufficiency],
-        "near_misses": [{"image": entry.image, "path": entry.name, "value": entry.value} for entry in card.missed],
+        "sufficiency": [
+            {name: None if value is None else finite(value) for name, value in vars(entry).items()}
+            for entry in card.sufficiency
+        ],
+        "near_misses": [
+            {"image": entry.image, "path": readable(entry.name), "value": finite(entry.value)} for entry in card.missed
+        ],
         "similar": [{"channel": channel, "correlation": value} for channel, value in card.similar],
         "tuning": {found.name: _tuning_json(found, card.unit) for found in card.tunings},
     }
 
 
 def _tuning_json(found: Tuning, unit: Unit) -> dict[str, object]:
-    curve = [value if math.isfinite(value) else None for value in found.responses[:, unit.channel].tolist()]
+    curve = [finite(value) for value in found.responses[:, unit.channel].tolist()]
     known: dict[str, object] = {found.along: found.values.tolist(), "responses": curve}
     if found.along == "orientation":
         preferred, strength = orientation_selectivity(found, period=180 if found.name == "bars" else 360)
-        known |= {"preferred": float(preferred[unit.channel]), "selectivity": float(strength[unit.channel])}
+        known |= {
+            "preferred": finite(float(preferred[unit.channel])),
+            "selectivity": finite(float(strength[unit.channel])),
+        }
     return known

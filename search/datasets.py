@@ -18,6 +18,7 @@ from PIL import Image
 
 from featviz.errors import UserError
 
+from .decode import open_upright
 from .folder import from_folder
 from .image_set import SUFFIXES, Images
 
@@ -71,9 +72,14 @@ def from_dataset(dataset: Any, name: str = "dataset") -> Images:
 def from_huggingface(dataset: Any, name: str = "dataset", *, image: str = "", label: str = "") -> Images:
     """Images of a Hugging Face `datasets.Dataset`.
 
-    image, label: its columns; by default the first that holds images and the first of classes. Raises `UserError` for a
+    image, label: its columns; by default the first that holds images and the first of classes. Of several splits,
+    `train`. Raises `UserError` for a
     data set without images, and for one that streams: give that to `from_stream`.
     """
+    if isinstance(dataset, dict):
+        if "train" not in dataset:
+            raise UserError(f"{name} has the splits {', '.join(map(repr, dataset))}: give one of them.")
+        dataset = dataset["train"]
     if not hasattr(dataset, "__len__"):
         raise UserError(f"{name} streams: from_stream(dataset, folder) keeps its images, so that they can be shown.")
     kinds = {column: type(feature).__name__ for column, feature in dataset.features.items()}
@@ -81,7 +87,7 @@ def from_huggingface(dataset: Any, name: str = "dataset", *, image: str = "", la
     label = label or next((column for column, kind in kinds.items() if kind == "ClassLabel"), "")
     if image not in kinds or (label and label not in kinds):
         raise UserError(f"{name} has no column {image or 'of images'!r} or {label!r}; its columns: {kinds}.")
-    labels = tuple(int(value) for value in dataset[label]) if label else (-1,) * len(dataset)
+    labels = tuple(-1 if value is None else int(value) for value in dataset[label]) if label else (-1,) * len(dataset)
     classes = list(getattr(dataset.features[label], "names", [])) if label else []
     content = str(getattr(dataset, "_fingerprint", ""))
     return _indexed(name, labels, classes, _Column(dataset, image), content)
@@ -133,21 +139,29 @@ def from_stream(stream: Iterable[Any], folder: str | Path, *, limit: int | None 
     that holds a whole stream already is taken as it is. Raises `UserError` for items without an image.
     """
     folder = Path(folder)
-    table = folder / "labels.csv"
+    table, known = folder / "labels.csv", folder / "stream.json"
+    about = {"limit": limit}
     if table.is_file():
+        if known.is_file() and json.loads(known.read_text(encoding="utf-8")) != about:
+            raise UserError(f"{str(folder)!r} holds a stream kept with another limit: give a new folder.")
         return from_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("[0-9]" * 9 + ".*"):  # of an attempt that was stopped
+        left.unlink()
     rows = []
     for number, item in enumerate(stream):
         if number == limit:
             break
         image, label = _image_and_label(item)
-        file = folder / f"{number:09d}.{'png' if isinstance(image, Image.Image) else _suffix(image)}"
-        if isinstance(image, Image.Image):
-            image.save(file, compress_level=1)
-        else:
+        file = folder / f"{number:09d}.{_suffix(image) if isinstance(image, bytes) else 'png'}"
+        if isinstance(image, bytes):
             file.write_bytes(image)
+        else:
+            open_upright(image).save(file, compress_level=1)
         rows.append((file.name, label))
+    if not rows:
+        raise UserError("the stream gave no image.")
+    known.write_text(json.dumps(about), encoding="utf-8")
     draft = folder / ".labels.csv"
     with draft.open("w", newline="", encoding="utf-8") as opened:
         csv.writer(opened).writerows([("file", "class_index"), *rows])
@@ -268,8 +282,10 @@ def _image_and_label(item: Any) -> tuple[Image.Image | bytes, int]:
 
 
 def _suffix(data: bytes) -> str:
+    """The ending of an encoded image's file; Pillow tells the kind by its content, so one of those known will do."""
     try:
         with Image.open(BytesIO(data)) as image:
-            return {"jpeg": "jpg"}.get(str(image.format).lower(), str(image.format).lower())
-    except OSError:
-        return "jpg"  # a damaged file, which the scan will name
+            kind = str(image.format).lower()
+    except Exception:  # a damaged file, which the scan will name
+        kind = "jpg"
+    return kind if f".{kind}" in SUFFIXES else "jpg"

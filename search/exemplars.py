@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from PIL import Image
@@ -26,7 +27,7 @@ from .decode import Box, central_box, central_view
 from .distribution import ChannelStatistics
 from .images import Images, open_images
 from .keep import Checkpoints, NoCheckpoints, stepwise_scan
-from .matrix import MatrixFile, describe
+from .matrix import MatrixFile, claim_matrix
 from .readout import Readout, readouts
 from .receptive import ReceptiveFields, effective_size, receptive_fields
 from .record import Record, Reduce
@@ -130,13 +131,16 @@ class Exemplars:
         return sum(len(found) for found in self.layers.values())
 
     def __getitem__(self, unit: tuple[str, int]) -> list[Exemplar]:
-        """The unit's strongest images, best first."""
-        return self.of(*unit)
+        """The unit's k strongest images, best first; with `diverse` those that differ."""
+        from .diverse import chosen  # it takes exemplars apart, so it comes after them
+
+        return list(chosen(self, *unit).exemplars)
 
     def of(self, layer: str, channel: int, *, weakest: bool = False, label: int | None = None) -> list[Exemplar]:
-        """The unit's strongest images, or its weakest, or one class's strongest, best first.
+        """All that were found of the unit's strongest images, or its weakest, or one class's strongest, best first.
 
-        Raises `UserError` for a unit there is not, and for a class where the pass did not look at classes.
+        With `diverse` more than k of them, alike or not. Raises `UserError` for a unit there is not, and for a class
+        where the pass did not look at classes.
         """
         found = self.layer(layer, channel)
         ranking = found.bottom if weakest else found.top
@@ -170,9 +174,7 @@ class Exemplars:
 
     def labels_of(self, layer: str, channel: int) -> list[tuple[int, int]]:
         """The classes of the unit's strongest images and how many are of each, the most frequent first."""
-        index = self.layer(layer, channel).top.index[channel]
-        labels = [self.images.labels[number] for number in index.tolist() if number >= 0]
-        return Counter(label for label in labels if label >= 0).most_common()
+        return Counter(entry.label for entry in self[layer, channel] if entry.label >= 0).most_common()
 
     def name_of(self, layer: str, channel: int) -> str:
         """How a unit is called: `blocks.5:12`, or a class by its name."""
@@ -240,7 +242,12 @@ class Exemplars:
             "preprocess": asdict(self.model.preprocess),
             "images": self.images.fingerprint,
         }
-        settings = {"layers": list(self.layers), "k": self.k, "reduce": self.reduce, "diverse": self.diverse}
+        settings = {
+            "readouts": {name: found.readout.fingerprint for name, found in self.layers.items()},
+            **{"k": self.k, "reduce": self.reduce, "diverse": self.diverse, "place": self.place, "sign": self.sign},
+            "per_class": max(len(found.classes) for found in self.layers.values()),
+            "numbers": [[part.start, part.stop] for part in self.numbers],
+        }
         out = OutputFolder.claim(folder, {**about, **settings, "saved from": "Python"}, overwrite=overwrite)
         if not out.finished:
             write(self, out)
@@ -281,6 +288,8 @@ def exemplars(
     against = open_images(images)
     check_settings(k=k, reduce=reduce, diverse=diverse, per_class=per_class, shard=shard, part=part)
     mine = _part(len(against), part)
+    if not mine:
+        raise UserError(f"part {part[0]}/{part[1]} of {len(against)} images holds none: take fewer parts.")
     wanted = readouts(model, [layers] if isinstance(layers, (str, Readout)) else layers)
     # More than there are images would be empty places that cost memory all the same.
     ranks = min(k if diverse == "no" else k * _POOL, len(against))
@@ -292,6 +301,8 @@ def exemplars(
         )
         for each in wanted
     }  # fmt: skip
+    if folder is not None:
+        claim_matrix(folder, _matrix_identity(model, against, wanted, reduce), against.labels, against.names)
     names = list(dict.fromkeys(each.layer for each in wanted))
     trunk = Trunk(model, names)
 
@@ -307,11 +318,19 @@ def exemplars(
     skipped = stepwise_scan(checkpoints or NoCheckpoints(), "exemplars", records, run, numbers=mine, step=shard)
     if len(skipped) == len(mine):
         raise UserError(f"not one of the {len(mine)} images of {against.source!r} could be decoded.")
-    if folder is not None:
-        describe(folder, list(records), against.labels, against.names)
     return assemble(
         model, against, records, skipped, k=min(k, len(against)), reduce=reduce, diverse=diverse, numbers=[mine]
     )
+
+
+def _matrix_identity(model: Model, images: Images, wanted: Sequence[Readout], reduce: Reduce) -> dict[str, Any]:
+    return {
+        "weights": model.fingerprint,
+        "preprocess": asdict(model.preprocess),
+        "images": images.fingerprint,
+        "readouts": {each.name: each.fingerprint for each in wanted},
+        "reduce": reduce,
+    }
 
 
 def _part(count: int, part: tuple[int, int]) -> range:
@@ -351,7 +370,8 @@ def assemble(
     """
     layers = list(dict.fromkeys(record.readout.layer for record in records.values()))
     fields = receptive_fields(model, layers)
-    views = _some_views(model, images, {entry.name for entry in skipped})
+    looked_at = (range(len(images)),) if numbers is None else tuple(numbers)
+    views = _some_views(model, images, looked_at)
     trunk = Trunk(model, layers, fold=False)
     extents = {layer: effective_size(model, layer, views) for layer in layers}
     found = {}
@@ -372,11 +392,15 @@ def assemble(
             (rows, columns),
             extents[layer],
         )
-    looked_at = (range(len(images)),) if numbers is None else tuple(numbers)
     return Exemplars(model, images, found, tuple(skipped), k, reduce, diverse, records, looked_at)
 
 
-def _some_views(model: Model, images: Images, bad: set[str], count: int = 8) -> Tensor:
-    """Central views of the first images, (up to count, channels, h, w) in [0, 1]."""
-    numbers = [number for number, name in enumerate(images.names) if name not in bad][:count]
-    return torch.stack([central_view(images.open(number), model.preprocess) for number in numbers])
+def _some_views(model: Model, images: Images, numbers: Sequence[range], count: int = 8) -> Tensor:
+    """Central views of the first images that can be opened, (up to count, channels, h, w) in [0, 1]."""
+    views: list[Tensor] = []
+    for number in (number for part in numbers for number in part):
+        if len(views) == count:
+            break
+        with suppress(Exception):  # Pillow's decoders raise almost anything; the scan says which images are damaged
+            views.append(central_view(images.open(number), model.preprocess))
+    return torch.stack(views) if views else torch.zeros(0, model.preprocess.channels, *model.preprocess.size)

@@ -35,8 +35,10 @@ def activation_masks(found: Exemplars, layer: str, channel: int, images: Tensor,
     """Where the unit is active, (n, h, w) of bool in pixels of the network's input.
 
     Active: its map, interpolated to the input, exceeds the value that `share` of all positions of all images stay
-    below. Bau et al. 2017, "Network Dissection".
+    below. Everywhere for a unit without a map, as a class. Bau et al. 2017, "Network Dissection".
     """
+    if found.layer(layer).grid == (1, 1):
+        return torch.ones(len(images), *found.model.preprocess.size, dtype=torch.bool)
     maps = unit_maps(found, layer, channel, images)[:, None]
     smooth = F.interpolate(maps, found.model.preprocess.size, mode="bilinear", align_corners=False)
     return smooth[:, 0] > found.layer(layer).positions.quantile(share)[channel]

@@ -42,7 +42,7 @@ def open_images(source: str | Path | Images) -> Images:
     if name.endswith(".tar"):
         return from_shards(name)
     folder = Path(source)
-    if folder.is_dir() and (folder / "dataset_info.json").is_file():
+    if any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         return load_huggingface(folder)
     if folder.is_dir() and next(folder.glob("*.tar"), None) and not image_files(folder):
         return from_shards(str(folder / "*.tar"))

@@ -35,8 +35,8 @@ def write_index(found: Exemplars, folder: OutputFolder) -> None:
         "weights": found.model.fingerprint,
         "preprocess": asdict(found.model.preprocess),
         "images": found.images.fingerprint,
-        "settings": _settings(found),
-        "readouts": [[record.readout.layer, record.readout.title] for record in found.records.values()],
+        "settings": json.loads(json.dumps(_settings(found))),
+        "readouts": [_described(record.readout) for record in found.records.values()],
         "numbers": [[part.start, part.stop] for part in found.numbers],
     }
     arrays["about"] = np.array(json.dumps(about))
@@ -81,7 +81,14 @@ def _settings(found: Exemplars) -> dict[str, Any]:
         "reduce": found.reduce,
         "diverse": found.diverse,
         "per_class": first.classes.k if first.classes else 0,
+        "place": first.place,
+        "sign": first.sign,
     }
+
+
+def _described(readout: Readout) -> list[str | None]:
+    """Layer, title (None for channels), and the directions' fingerprint."""
+    return [readout.layer, None if readout.directions is None else readout.title, readout.fingerprint]
 
 
 def _read(folder: Path, model: Model, images: Images) -> tuple[dict[str, Any], dict[str, Record], tuple[Skipped, ...]]:
@@ -94,15 +101,16 @@ def _read(folder: Path, model: Model, images: Images) -> tuple[dict[str, Any], d
     _refuse_stale(folder, about, model, images)
     settings = about["settings"]
     records = {}
-    for layer, title in about["readouts"]:
-        readout = _readout(layer, title, arrays)
-        records[readout.name] = Record(readout, settings["ranks"], settings["reduce"], per_class=settings["per_class"])
+    place = tuple(settings["place"]) if isinstance(settings["place"], list) else settings["place"]
+    for layer, title, _ in about["readouts"]:
+        readout = Readout(layer)
+        if title is not None:
+            readout = Readout(layer, torch.from_numpy(arrays[f"{layer}:{title}|directions"]), title)
+        records[readout.name] = Record(
+            readout, settings["ranks"], settings["reduce"], place=place, sign=settings["sign"],
+            per_class=settings["per_class"],
+        )  # fmt: skip
     return about, records, unpack(arrays, records)
-
-
-def _readout(layer: str, title: str, arrays: Arrays) -> Readout:
-    directions = arrays.get(f"{layer}:{title}|directions")
-    return Readout(layer, None if directions is None else torch.from_numpy(directions), title)
 
 
 def _refuse_stale(folder: Path, about: Mapping[str, Any], model: Model, images: Images) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,28 +116,49 @@ def _read(file: Path) -> Any:
     return np.load(file, mmap_mode="r")
 
 
-def describe(folder: Path, names: list[str], labels: tuple[int, ...], paths: tuple[str, ...]) -> None:
-    """Write matrix.json: what the files hold."""
-    about: Mapping[str, Any] = {
-        "readouts": {name: safe(name) for name in names},
+def claim_matrix(folder: Path, identity: Mapping[str, Any], labels: Sequence[int], paths: Sequence[str]) -> None:
+    """Write matrix.json, what the files are to hold, before they are.
+
+    identity: what the values depend on, with the names of the readouts. Raises `UserError` for a folder that holds a
+    matrix of something else: rows of both would stand side by side.
+    """
+    file = folder / "matrix.json"
+    wanted = json.loads(json.dumps(identity))
+    if file.is_file():
+        if json.loads(file.read_text(encoding="utf-8"))["identity"] != wanted:
+            raise UserError(
+                f"{str(folder)!r} holds a matrix of another network, images or settings: give a new folder."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "identity": wanted,
+        "readouts": {name: safe(name) for name in identity["readouts"]},
         "labels": list(labels),
         "paths": list(paths),
     }
-    (folder / "matrix.json").write_text(json.dumps(about), encoding="utf-8")
+    draft = folder / f".{os.getpid()}-matrix.json"
+    draft.write_text(json.dumps(about), encoding="utf-8")
+    draft.replace(file)
 
 
 def safe(name: str) -> str:
-    """A name as part of a file's name."""
-    return re.sub(r"[^\w.-]", "_", name)
+    """A name as part of a file's name: what had to be changed is told apart by a digest of the whole."""
+    changed = re.sub(r"[^\w.-]", "_", name)
+    return changed if changed == name else f"{changed}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _mapped(file: Path, shape: tuple[int, int], kind: type, unseen: float) -> Any:
-    """The file's array, to be written: what a stopped run left of it, else new and `unseen` all over."""
+    """The file's array, to be written: what an earlier run left of it, else new and `unseen` all over."""
     if file.is_file():
         found = np.load(file, mmap_mode="r+")
         if found.shape == shape and found.dtype == kind:
             return found
     file.parent.mkdir(parents=True, exist_ok=True)
-    made = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
+    # Under another name until it is filled: a run killed meanwhile leaves no zeros that pass for values.
+    draft = file.with_name(f".{os.getpid()}-{file.name}")
+    made = np.lib.format.open_memmap(draft, mode="w+", dtype=kind, shape=shape)
     made[:] = unseen
-    return made
+    made.flush()
+    draft.replace(file)
+    return np.load(file, mmap_mode="r+")

@@ -10,7 +10,7 @@ from featviz.output import OutputFolder
 
 from .diverse import chosen
 from .exemplars import Exemplar, Exemplars
-from .report import QUANTILES
+from .report import QUANTILES, readable
 
 
 def require_parquet() -> Any:
@@ -61,7 +61,7 @@ def _fields(found: Exemplars, entry: Exemplar) -> dict[str, Any]:
     box = entry.box or found.view(entry.image)
     return {
         "image": entry.image,
-        "path": entry.name,
+        "path": readable(entry.name),
         "label": entry.label,
         "value": entry.value,
         "row": entry.row,

@@ -29,7 +29,11 @@ class Readout:
     title: str = "directions"
 
     def __post_init__(self) -> None:
-        if self.directions is not None and (self.directions.dim() != 2 or not self.directions.isfinite().all()):
+        if self.directions is None:
+            return
+        # Rows of a decoder or of a classifier come from any device, in any precision, with gradients.
+        object.__setattr__(self, "directions", self.directions.detach().float().cpu().contiguous())
+        if self.directions.dim() != 2 or not self.directions.isfinite().all():
             raise UserError(f"directions are finite vectors (n, channels); got shape {tuple(self.directions.shape)}.")
 
     @property
@@ -42,7 +46,7 @@ class Readout:
         """Of the directions, 16 hexadecimal digits; empty for channels."""
         if self.directions is None:
             return ""
-        return hashlib.sha256(self.directions.float().cpu().numpy().tobytes()).hexdigest()[:16]
+        return hashlib.sha256(self.directions.numpy().tobytes()).hexdigest()[:16]
 
     def unit(self, number: int) -> str:
         """How one of its units is written on the command line."""
@@ -81,7 +85,11 @@ def readouts(model: Model, wanted: Sequence[str | Readout]) -> list[Readout]:
             found.append(Readout.of_file(layer, file, _channels(model, layer)) if file else Readout(layer))
     if not found:
         raise UserError("name at least one layer, such as blocks.5.")
-    return list({each.name: each for each in found}.values())
+    named: dict[str, Readout] = {}
+    for each in found:
+        if named.setdefault(each.name, each).fingerprint != each.fingerprint:
+            raise UserError(f"two sets of directions are called {each.name!r}: give them titles of their own.")
+    return list(named.values())
 
 
 def _layers(model: Model, pattern: str) -> list[str]:

@@ -143,13 +143,15 @@ def effective_size(model: Model, layer: str, images: Tensor, *, seed: int = 0) -
     energy = torch.zeros(images.shape[-2:])
     generator = torch.Generator().manual_seed(seed)
     for image in images:
-        seen = image[None].to(trunk.device).requires_grad_()
-        maps = trunk(seen)[layer]
-        middle = maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2]
-        (middle * torch.randn(len(middle), generator=generator).to(middle)).sum().backward()  # type: ignore[no-untyped-call]
-        if seen.grad is not None:
-            own = seen.grad[0].square().sum(0).cpu()
-            energy += own / own.sum().clamp(min=1e-30)
+        # Whatever the caller has switched off.
+        with torch.inference_mode(False), torch.enable_grad():
+            seen = image[None].clone().to(trunk.device).requires_grad_()
+            maps = trunk(seen)[layer]
+            middle = maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2]
+            (middle * torch.randn(len(middle), generator=generator).to(middle)).sum().backward()  # type: ignore[no-untyped-call]
+        own = torch.zeros(1) if seen.grad is None else seen.grad[0].square().sum(0).cpu()
+        if own.isfinite().all() and own.sum() > 0:
+            energy += own / own.sum()
     return (_spread(energy.sum(1)), _spread(energy.sum(0)))
 
 

@@ -56,9 +56,9 @@ def entries_json(found: Exemplars, entries: Sequence[Exemplar]) -> list[dict[str
     return [
         {
             "image": entry.image,
-            "path": entry.name,
+            "path": readable(entry.name),
             "label": entry.label,
-            "value": _finite(entry.value),
+            "value": finite(entry.value),
             "row": entry.row,
             "col": entry.column,
             "box": [round(side, 2) for side in entry.box or found.view(entry.image)],
@@ -73,7 +73,7 @@ def _of_class(found: Exemplars, label: int) -> dict[str, Any]:
     return {
         layer: {
             str(channel): [
-                [entry.image, _finite(entry.value), entry.row, entry.column]
+                [entry.image, finite(entry.value), entry.row, entry.column]
                 for entry in found.of(layer, channel, label=label)
             ]
             for channel in range(len(known))
@@ -89,7 +89,7 @@ def _ordinary(found: Exemplars, layer: str) -> dict[str, Any]:
     return {
         str(channel): {
             f"{share:g}": [
-                {"image": number, "path": names[number], "value": value}
+                {"image": number, "path": readable(names[number]), "value": finite(value)}
                 for number, value in known.at_quantile(channel, share)
             ]
             for share in ORDINARY
@@ -115,9 +115,15 @@ def _statistics(found: Exemplars, layer: str) -> dict[str, Any]:
         "dead": known.dead.nonzero()[:, 0].tolist(),
         "duplicates": [list(pair) for pair in fields.correlations.duplicates()],
         "frequent_labels": [found.labels_of(layer, channel)[:5] for channel in range(len(fields))],
-        "channels": {name: [_finite(value) for value in column.tolist()] for name, column in columns.items()},
+        "channels": {name: [finite(value) for value in column.tolist()] for name, column in columns.items()},
     }
 
 
-def _finite(value: float) -> float | None:
+def readable(name: str) -> str:
+    """A file's name as JSON can hold it: bytes that are no UTF-8 become question marks."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def finite(value: float) -> float | None:
+    """The value as JSON can hold it."""
     return value if abs(value) < float("inf") else None

@@ -1,16 +1,16 @@
 """Synthetic stimuli -> tuning: what a channel does as one property of a picture is turned up and down.
 
-Every stimulus is drawn in continuous coordinates, with soft edges one pixel wide, on grey, about the middle of the
-image, where the receptive field of the map's middle position lies. Angles are in degrees: 0 is horizontal, 90 vertical,
-growing counter-clockwise.
+Every stimulus is drawn in continuous coordinates, with soft edges one pixel wide, on grey, about `middle`: by default
+the middle of the image, else what the map's middle position looks at (`ReceptiveFields.middle`). Angles are in degrees:
+0 is horizontal, 90 vertical, growing counter-clockwise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from featviz.trunk import Trunk
 from .readout import Readout
 
 GREY = 0.5
+# (row, column) in pixels, None for the image's own.
+Middle = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -53,29 +55,37 @@ class Tuning:
     best: Tensor
 
 
-def bars(size: tuple[int, int], extent: float, *, orientations: int = 16, width: float = 0.15) -> Stimuli:
+def bars(
+    size: tuple[int, int], extent: float, *, middle: Middle = None, orientations: int = 16, width: float = 0.15
+) -> Stimuli:
     """Bright and dark bars through the middle: `orientation` from 0 to 180, `contrast` 1 or -1.
 
     extent: length in pixels; width: as a share of it.
     """
     angles = torch.arange(orientations) * 180 / orientations
     grid = _grid(angles, torch.tensor([1.0, -1.0]))
-    x, y = _turned(size, grid[0])
+    x, y = _turned(size, grid[0], middle)
     shape = _within(y.abs(), width * extent / 2) * _within(x.abs(), extent / 2)
     return _grey_family("bars", shape * grid[1][:, None, None] * 0.5, {"orientation": grid[0], "contrast": grid[1]})
 
 
-def edges(size: tuple[int, int], extent: float, *, orientations: int = 16) -> Stimuli:
+def edges(size: tuple[int, int], extent: float, *, middle: Middle = None, orientations: int = 16) -> Stimuli:
     """Bright on one side, dark on the other, in a disc of diameter `extent`: `orientation` from 0 to 360."""
     angles = torch.arange(orientations) * 360 / orientations
-    x, y = _turned(size, angles)
+    x, y = _turned(size, angles, middle)
     disc = _within((x.square() + y.square()).sqrt(), extent / 2)
     sides = (y.clamp(-0.5, 0.5) * 2) * 0.5
     return _grey_family("edges", disc * sides, {"orientation": angles})
 
 
 def gratings(
-    size: tuple[int, int], extent: float, *, orientations: int = 8, frequencies: Sequence[float] = (), phases: int = 4
+    size: tuple[int, int],
+    extent: float,
+    *,
+    middle: Middle = None,
+    orientations: int = 8,
+    frequencies: Sequence[float] = (),
+    phases: int = 4,
 ) -> Stimuli:
     """Sine gratings in a Gaussian window: `frequency` in cycles per pixel, `orientation`, `phase` in degrees.
 
@@ -86,7 +96,7 @@ def gratings(
     waves = torch.tensor(list(frequencies)) if frequencies else lowest * 2 ** (torch.arange(count) / 2)
     angles = torch.arange(orientations) * 180 / orientations
     grid = _grid(waves, angles, torch.arange(phases) * 360 / phases)
-    x, y = _turned(size, grid[1])
+    x, y = _turned(size, grid[1], middle)
     window = torch.exp(-(x.square() + y.square()) / (2 * (extent / 4) ** 2))
     wave = torch.sin(2 * math.pi * grid[0][:, None, None] * y + torch.deg2rad(grid[2])[:, None, None])
     found = {"frequency": grid[0], "orientation": grid[1], "phase": grid[2]}
@@ -94,7 +104,12 @@ def gratings(
 
 
 def curves(
-    size: tuple[int, int], extent: float, *, orientations: int = 16, curvatures: Sequence[float] = (0.0, 0.5, 1.0, 1.5)
+    size: tuple[int, int],
+    extent: float,
+    *,
+    middle: Middle = None,
+    orientations: int = 16,
+    curvatures: Sequence[float] = (0.0, 0.5, 1.0, 1.5),
 ) -> Stimuli:
     """Bright arcs through the middle: `orientation` is where they bulge to, 0 to 360; `curvature` = extent / radius.
 
@@ -102,7 +117,7 @@ def curves(
     """
     angles = torch.arange(orientations) * 360 / orientations
     grid = _grid(angles, torch.tensor(list(curvatures)) / extent)
-    x, y = _turned(size, grid[0] - 90)  # y now points to where the arc bulges
+    x, y = _turned(size, grid[0] - 90, middle)  # y now points to where the arc bulges
     bend = grid[1][:, None, None]
     radius = 1 / bend.clamp(min=1e-9)
     # Distance from the circle whose top is the middle of the image; from the line y = 0 where it does not bend.
@@ -114,30 +129,36 @@ def curves(
     return _grey_family("curves", shape * 0.5, found)
 
 
-def dots(size: tuple[int, int], extent: float, *, steps: int = 8) -> Stimuli:
+def dots(size: tuple[int, int], extent: float, *, middle: Middle = None, steps: int = 8) -> Stimuli:
     """Bright and dark discs: `diameter` in pixels, from a sixteenth of the extent to all of it; `contrast` 1 or -1."""
     diameters = extent * 2 ** torch.linspace(-4, 0, steps)
     grid = _grid(diameters, torch.tensor([1.0, -1.0]))
-    x, y = _turned(size, torch.zeros(len(grid[0])))
+    x, y = _turned(size, torch.zeros(len(grid[0])), middle)
     shape = _within((x.square() + y.square()).sqrt(), grid[0][:, None, None] / 2)
     found = {"diameter": grid[0], "contrast": grid[1]}
     return _grey_family("dots", shape * grid[1][:, None, None] * 0.5, found, along="diameter")
 
 
-def colors(size: tuple[int, int], extent: float, *, hues: int = 12) -> Stimuli:
+def colors(size: tuple[int, int], extent: float, *, middle: Middle = None, hues: int = 12) -> Stimuli:
     """Discs of saturated colour, as bright as the grey around them or bright: `hue` in degrees, 0 red, 120 green."""
     angles = torch.arange(hues) * 360 / hues
     grid = _grid(angles, torch.tensor([0.35, 0.5]))
     # A circle about grey in the plane of equal sums, so that hues differ and brightness does not.
     turn = torch.deg2rad(grid[0][:, None] - torch.tensor([0.0, 120.0, 240.0]))
     rgb = (GREY + grid[1][:, None] * torch.cos(turn)).clamp(0, 1)
-    x, y = _turned(size, torch.zeros(len(grid[0])))
+    x, y = _turned(size, torch.zeros(len(grid[0])), middle)
     disc = _within((x.square() + y.square()).sqrt(), extent / 2)[:, None]
     images = GREY + disc * (rgb[:, :, None, None] - GREY)
     return Stimuli("colors", images, {"hue": grid[0], "saturation": grid[1]}, "hue")
 
 
-FAMILIES: dict[str, Callable[[tuple[int, int], float], Stimuli]] = {
+class Family(Protocol):
+    """Draws a family of stimuli for images of (height, width), as large as a field of so many pixels about a middle."""
+
+    def __call__(self, size: tuple[int, int], extent: float, *, middle: Middle = None) -> Stimuli: ...
+
+
+FAMILIES: dict[str, Family] = {
     "bars": bars,
     "edges": edges,
     "gratings": gratings,
@@ -200,10 +221,11 @@ def _grid(*axes: Tensor) -> list[Tensor]:
     return [axis.flatten() for axis in torch.meshgrid(*(axis.float() for axis in axes), indexing="ij")]
 
 
-def _turned(size: tuple[int, int], degrees: Tensor) -> tuple[Tensor, Tensor]:
+def _turned(size: tuple[int, int], degrees: Tensor, middle: Middle) -> tuple[Tensor, Tensor]:
     """Coordinates (n, h, w) in pixels about the middle, x along each angle and y to the left of it."""
-    rows = torch.arange(size[0]) - (size[0] - 1) / 2
-    columns = torch.arange(size[1]) - (size[1] - 1) / 2
+    across, down = (size[1] / 2, size[0] / 2) if middle is None else (middle[1], middle[0])
+    rows = torch.arange(size[0]) + 0.5 - down
+    columns = torch.arange(size[1]) + 0.5 - across
     up, right = torch.meshgrid(-rows, columns, indexing="ij")
     cos, sin = torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))
     x = right * cos[:, None, None] + up * sin[:, None, None]

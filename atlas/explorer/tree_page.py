@@ -36,12 +36,13 @@ for (const tree of document.querySelectorAll("svg.tree")) {
     box[0] += held[0] - x; box[1] += held[1] - y;
     show();
   });
-  tree.addEventListener("pointerup", () => { held = null; });
+  for (const end of ["pointerup", "pointercancel"]) tree.addEventListener(end, () => { held = null; });
   tree.addEventListener("dblclick", () => { box = [...all]; show(); });
 }
 """
 _STYLE = """
-svg.tree { width: 100%; height: 80vh; border: 1px solid #8884; border-radius: 4px; touch-action: none; cursor: grab; }
+svg.tree { background: #fff; width: 100%; height: 80vh; border: 1px solid #8884; border-radius: 4px; }
+svg.tree { touch-action: none; cursor: grab; }
 svg.tree text { text-anchor: middle; font: 14px system-ui, sans-serif; fill: #1b1b1f; }
 svg.tree text.b { font-size: 12.5px; fill: #6a6a72; }
 ol.conclusion li { margin: .5rem 0; max-width: 75ch; }

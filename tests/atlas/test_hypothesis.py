@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +15,20 @@ from atlas.hypothesis import (
     Features,
     Pruning,
     _matched,
+    as_json,
     deviations,
     evidence_lines,
     features_of,
+    network_labels,
     prune,
     terminal_evidence,
 )
+from atlas.tree import Terminals
 from atlas.weights import Study, study
 from featviz.classifier import find_classifier
 from featviz.errors import UserError
 from featviz.models import Model
-from search.images import open_images
+from search.images import Images, open_images
 
 CLASSES, FEATURES = 12, 90
 
@@ -63,17 +67,17 @@ def _features(strength: float = 1.0, each: int = 5) -> Features:
 def test_features_that_make_a_class_are_found_to_fire_and_to_be_needed() -> None:
     found = terminal_evidence(_study(), _features(), "discriminative")
     assert (found.classes, found.images) == (CLASSES, CLASSES * 5)
-    assert found.firing.over_matched.low > 0
-    assert found.drop.over_matched.low > 0
-    assert found.lost.terminal.mean > found.lost.matched.mean
-    assert "as claimed" in evidence_lines([found], prune(_study(), _features()))[0]
+    assert found.firing.over_next.low > 0
+    assert found.drop.over_next.low > 0
+    assert found.lost.terminal.mean > found.lost.random.mean
+    assert "as claimed" in evidence_lines([found], prune(_study(), _features()), _features())[0]
 
 
 def test_features_that_have_nothing_to_do_with_the_class_show_no_difference() -> None:
     rng = np.random.default_rng(2)
     features = Features(rng.random((240, FEATURES)), rng.integers(0, CLASSES, 240), ())
     found = terminal_evidence(_study(), features, "discriminative")
-    assert found.firing.over_random.low < 0 < found.firing.over_random.high
+    assert found.firing.over_next.low < 0 < found.firing.over_next.high
 
 
 def test_a_drop_is_what_the_ablated_network_says() -> None:
@@ -118,7 +122,7 @@ def test_deviations_are_distances_from_the_lines() -> None:
 def test_too_few_classes_are_said_not_guessed(tmp_path: Path) -> None:
     folder = noise_folder(tmp_path, 9)
     (folder / "labels.csv").write_text("file,class_index\n" + "".join(f"{i:03d}.png,{i}\n" for i in range(9)))
-    with pytest.raises(UserError, match=r"at least 10 of the network's classes; .* has 9 of 9"):
+    with pytest.raises(UserError, match=r"at least 10 of the network's classes; .* has images of 9"):
         features_of(_study(), open_images(folder))
 
 
@@ -130,3 +134,38 @@ def test_the_features_of_images_give_the_networks_own_answers(lite0: Model, imag
     logits = features.values @ known.weights.T + find_classifier(lite0).bias.double().numpy()
     assert (logits.argmax(1) == features.labels).mean() > 0.6
     assert isinstance(prune(known, features), Pruning)
+
+
+def test_a_data_sets_own_class_numbers_are_not_taken_for_the_networks() -> None:
+    known = _study()
+    named = replace(known, model=replace(known.model, labels=tuple("abcdefghijkl")))
+    names = tuple(reversed("abcdefghijkl"))
+    images = Images("x", tuple(map(str, range(12))), tuple(range(12)), names)
+    assert network_labels(named, images) == list(range(11, -1, -1))  # by their names
+    assert network_labels(named, replace(images, class_names=tuple("abcdefghijkl"))) == list(range(12))
+    assert network_labels(named, replace(images, class_names=("",) * 12)) == list(range(12))  # labels.csv says so
+    with pytest.raises(UserError, match="has images of 0"):
+        network_labels(named, replace(images, class_names=tuple("mnopqrstuvwx")))
+
+
+def test_classes_without_controls_and_images_never_right_are_said() -> None:
+    known, features = _study(), _features()
+    wrong = replace(features, labels=(features.labels + 1) % CLASSES)
+    found = terminal_evidence(known, wrong, "discriminative")
+    assert np.isnan(found.lost.terminal.mean)
+    lines = evidence_lines([found], prune(known, wrong), wrong)
+    assert "put first in their class" in lines[0]
+    assert json.loads(json.dumps(as_json([found], prune(known, wrong)), allow_nan=False))["evidence"][0]["side"]
+    many = replace(known, discriminative=Terminals((tuple(range(60)),) * CLASSES, np.zeros(CLASSES, dtype=np.int64)))
+    assert (
+        "too many"
+        in evidence_lines([terminal_evidence(many, features, "discriminative")], prune(known, features), features)[0]
+    )
+
+
+def test_weights_that_are_zero_already_do_not_count_as_pruned() -> None:
+    known = _study()
+    weights = np.where(np.abs(known.weights) < 0.5, 0, known.weights)
+    found = prune(replace(known, weights=weights), _features(2.0))
+    assert found.accuracy["size"][-1] < 1  # not zeros but weights are what goes
+    assert set(found.harmless) == {"deviation from the fit", "size", "chance"}

@@ -98,3 +98,13 @@ def test_without_noise_all_members_stay_and_with_much_few_do() -> None:
 def test_too_few_weights_are_refused() -> None:
     with pytest.raises(UserError, match="at least 40 features"):
         split(np.ones(39))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from([-0.3, -0.1, 0.0, 0.1, 0.7]), min_size=40, max_size=200))
+def test_many_equal_weights_split_alike_both_ways(row: list[float]) -> None:
+    weights = np.array(row)
+    for sign in (PLUS, MINUS):
+        chain = [node for node in split(weights) if set(node.path) <= {sign}]
+        assert chain[-1].members == terminals(weights[None], sign).members[0]
+    assert all(node.members for node in split(weights, full=True))

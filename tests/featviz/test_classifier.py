@@ -72,7 +72,7 @@ def test_a_network_that_does_more_is_said_to() -> None:
 
 
 def test_a_network_without_a_linear_layer_is_refused() -> None:
-    with pytest.raises(UserError, match="no linear layer"):
+    with pytest.raises(UserError, match="no linear head"):
         find_classifier(_wrapped(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), 16))
 
 

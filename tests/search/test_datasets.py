@@ -57,6 +57,12 @@ def test_a_hugging_face_data_set_is_read_by_its_features(folder: Path) -> None:
 def test_a_hugging_face_data_set_saved_to_disk_is_a_folder_of_images(tmp_path: Path, folder: Path) -> None:
     _huggingface(folder).save_to_disk(str(tmp_path / "saved"))
     _same(open_images(tmp_path / "saved"), folder)
+    datasets.DatasetDict({"test": _huggingface(folder).select([0]), "train": _huggingface(folder)}).save_to_disk(
+        str(tmp_path / "splits")
+    )
+    _same(open_images(tmp_path / "splits"), folder)
+    with pytest.raises(UserError, match="has the splits 'test': give one of them"):
+        from_huggingface(datasets.DatasetDict({"test": _huggingface(folder)}), "mine")
 
 
 def _shards(folder: Path, out: Path) -> None:
@@ -148,3 +154,18 @@ def test_labels_in_json_that_say_nothing_are_unknown(tmp_path: Path, folder: Pat
         for number, text in enumerate(['{"label": "cat"}', "[1]", "{", '{"cls": 2}', '{"label": -3}']):
             writer.write({"__key__": str(number), "png": data, "json": text.encode()})
     assert from_shards(str(tmp_path / "x.tar")).labels == (-1, -1, -1, 2, -1)
+
+
+def test_streams_of_odd_images_are_kept_upright_in_rgb(tmp_path: Path) -> None:
+    turned = Image.new("RGB", (20, 10), "red")
+    turned.getexif()[0x0112] = 6
+    images = [Image.new("CMYK", (8, 8)), Image.new("F", (8, 8), 0.5), turned]
+    found = from_stream(images, tmp_path / "kept")
+    assert [found.open(number).size for number in range(3)] == [(8, 8), (8, 8), (10, 20)]
+    with pytest.raises(UserError, match="another limit"):
+        from_stream(images, tmp_path / "kept", limit=2)
+    with pytest.raises(UserError, match="gave no image"):
+        from_stream([], tmp_path / "none")
+    (tmp_path / "stopped").mkdir()
+    images[0].convert("RGB").save(tmp_path / "stopped" / "000000007.png")
+    assert len(from_stream(images, tmp_path / "stopped")) == 3

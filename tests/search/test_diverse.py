@@ -59,3 +59,13 @@ def test_without_copies_nothing_is_lost(tmp_path: Path) -> None:
     found = exemplars(toy_model(), open_images(noise_folder(tmp_path, 12)), "4", k=5)
     made = diverse(found, "4", 2, 5)
     assert (list(made.exemplars), made.dropped, made.cost) == (found["4", 2], 0, 0)
+
+
+def test_asked_for_while_searching_they_are_what_python_gives(tmp_path: Path) -> None:
+    _with_copies(tmp_path)
+    found = exemplars(toy_model(), open_images(tmp_path), "4", k=4, diverse="images")
+    plain = exemplars(toy_model(), open_images(tmp_path), "4", k=40)
+    for channel in range(6):
+        assert found["4", channel] == list(diverse(plain, "4", channel, 4).exemplars)
+        assert len(found.of("4", channel)) > 4
+    assert sum(count for _, count in found.labels_of("4", 0)) == 4

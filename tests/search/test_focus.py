@@ -72,3 +72,8 @@ def test_located_images_are_the_exemplars_that_the_pass_found(tmp_path: Path) ->
     assert [(e.image, e.row, e.column, e.box) for e in again] == [(e.image, e.row, e.column, e.box) for e in entries]
     assert [e.value for e in again] == pytest.approx([e.value for e in entries], abs=1e-5)
     assert located(found, "4", 2, []) == []
+
+
+def test_a_class_is_active_everywhere(tmp_path: Path) -> None:
+    found = exemplars(toy_model(), open_images(noise_folder(tmp_path, 12)), "output", k=3)
+    assert activation_masks(found, "output", 1, views(found, [0, 1])).all()

@@ -63,6 +63,31 @@ def test_parts_that_several_runs_looked_at_join_to_the_whole(tmp_path: Path, ima
         load_exemplars([tmp_path / "2", tmp_path / "k"], toy_model(), images)
 
 
+def test_channels_and_untitled_directions_of_a_layer_are_both_there(tmp_path: Path, images: Images) -> None:
+    found = exemplars(toy_model(), images, ["4", Readout("4", torch.eye(6)[:2])], k=2)
+    again = load_exemplars(found.save(tmp_path / "out"), toy_model(), images)
+    assert [(name, len(layer)) for name, layer in again.layers.items()] == [("4", 6), ("4:directions", 2)]
+
+
+def test_parts_of_other_directions_are_not_joined_and_a_folder_keeps_one_result(tmp_path: Path, images: Images) -> None:
+    one, other = (Readout("4", torch.eye(6)[rows]) for rows in ([0, 1], [2, 3]))
+    first = exemplars(toy_model(), images, one, k=2, part=(1, 2)).save(tmp_path / "1")
+    second = exemplars(toy_model(), images, other, k=2, part=(2, 2))
+    with pytest.raises(UserError, match="other settings"):
+        second.save(tmp_path / "1")
+    with pytest.raises(UserError, match="other settings or layers"):
+        load_exemplars([first, second.save(tmp_path / "2")], toy_model(), images)
+
+
+def test_a_part_without_the_first_images_needs_none_of_them(tmp_path: Path, images: Images) -> None:
+    folder = noise_folder(tmp_path / "i", 6)
+    (folder / "000.png").write_bytes(b"broken")
+    found = exemplars(toy_model(), folder, "4", k=9, part=(2, 2))
+    assert sorted(entry.image for entry in found["4", 0]) == [3, 4, 5]
+    with pytest.raises(UserError, match="part 1/9 of 6 images holds none"):
+        exemplars(toy_model(), folder, "4", part=(1, 9))
+
+
 def test_a_stale_index_is_refused(tmp_path: Path, images: Images) -> None:
     out = exemplars(toy_model(), images, "4", k=3).save(tmp_path / "out")
     with pytest.raises(UserError, match="made with other weights"):

@@ -150,3 +150,25 @@ def test_images_never_seen_are_nan_in_the_matrix(tmp_path: Path) -> None:
     assert (matrix.positions[2] == -1).all()
     assert np.isfinite(np.delete(matrix.values, 2, axis=0)).all()
     assert 2 not in matrix.ranking(6).index
+
+
+def test_a_folder_holds_one_matrix(tmp_path: Path, images: Images) -> None:
+    exemplars(toy_model(), images, "4", k=2, matrix=tmp_path / "m", part=(1, 2))
+    exemplars(toy_model(), images, "4", k=2, matrix=tmp_path / "m", part=(2, 2))
+    assert np.isfinite(open_matrix(tmp_path / "m")["4"].values).all()
+    with pytest.raises(UserError, match="holds a matrix of another network"):
+        exemplars(toy_model(seed=1), images, "4", k=2, matrix=tmp_path / "m")
+
+
+def test_directions_come_from_any_device_in_any_precision(tmp_path: Path, images: Images) -> None:
+    given = torch.nn.Parameter(_directions().to(torch.bfloat16))
+    found = exemplars(toy_model(), images, Readout("4", given), k=2)
+    assert (found.save(tmp_path / "out") / "index.npz").is_file()
+    with pytest.raises(UserError, match="two sets of directions are called '4:directions'"):
+        exemplars(toy_model(), images, [Readout("4", given), Readout("4", _directions())], k=2)
+
+
+def test_what_the_caller_switched_off_does_not_matter(images: Images) -> None:
+    with torch.no_grad():
+        found = exemplars(toy_model(), images, "4", k=2)
+    assert found.layers["4"].extent == exemplars(toy_model(), images, "4", k=2).layers["4"].extent

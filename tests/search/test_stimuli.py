@@ -152,3 +152,10 @@ def test_stimuli_of_another_size_and_tunings_without_orientation_are_refused() -
 def test_a_one_channel_network_sees_grey() -> None:
     model = Model.wrap(nn.Sequential(nn.Conv2d(1, 2, 3)), size=32, mean=(0.5,), std=(0.5,))
     assert tuning(model, "0", bars((32, 32), 20)).responses.shape == (16, 2)
+
+
+def test_stimuli_lie_about_the_middle_that_is_asked_for() -> None:
+    for family in FAMILIES.values():
+        plain, moved = family((40, 40), 12.0), family((40, 40), 12.0, middle=(26.0, 17.0))
+        # Six rows further down and three columns further left than the image's own middle.
+        assert torch.allclose(moved.images[:, :, 12:32, 8:28], plain.images[:, :, 6:26, 11:31], atol=1e-5)
