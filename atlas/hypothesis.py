@@ -329,7 +329,7 @@ def _pruning_line(pruning: Pruning, images: int) -> str:
     free = pruning.harmless
     deviation = free["deviation from the fit"]
     verdict = "no better a guide than chance" if deviation <= free["chance"] else "a better guide than chance"
-    than_size = "but a worse one than" if deviation < free["size"] else "and as good as"
+    than_size = "and a worse one than" if deviation < free["size"] else "and as good as"
     return (
         f"Pruning on {images} images, {pruning.accuracy['chance'][0]:.1%} of which are put first in their class: up to "
         f"{deviation:.0%} of every class's weights can go by deviation from the fit before that falls measurably, "
