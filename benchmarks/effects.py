@@ -2,8 +2,8 @@
 
 EfficientNet-Lite0, three layers, photographs and positions drawn with a seed. `ours`: one pass in forward mode for all
 1000 classes. `kept graph`: through the same prepared network, from the layer on, a backward pass for each of some
-classes, reckoned up to 1000; `pass after pass` runs the network anew for each. Results are compared for the classes that
-both have. Figures go to standard error, JSON to standard output.
+classes, reckoned up to 1000; `pass after pass` runs the network anew for each. Results are compared for the classes
+that both have. Figures go to standard error, JSON to standard output.
 """
 
 from __future__ import annotations
