@@ -28,7 +28,7 @@ from .explorer.tree_page import Section, tree_page
 from .figure import save_figure
 from .neurons import Neurons, draw_neurons, neuron_sheet
 from .node_maps import NodeView, node_views
-from .tree import check, split
+from .tree import Node, check, split
 from .tree_figure import Shown, short, tree_figure, tree_svg, weights_shown
 from .weights import Study, as_json, class_line, conclusion, joint_json, study
 
@@ -154,9 +154,7 @@ class _Run:
             raise UserError(f"bootstrap starts at 0, steps at 1; got {settings.bootstrap} and {settings.steps}.")
         source = "photos" if report and images is None else images
         against = None if source is None else open_images(source)
-        file = None if image is None else Path(image)
-        if file is not None and not file.is_file():
-            raise UserError(f"--image takes an image file; {str(file)!r} is none.")
+        file = None if image is None else _checked_image(Path(image))
         identity = {
             "command": "ald",
             "classes": sorted(dict.fromkeys(classes)),
@@ -168,6 +166,14 @@ class _Run:
         }
         others = [load_model(name, device=str(model.device)) for name in settings.against]
         return cls(list(dict.fromkeys(labels)), every, report, file, against, identity, settings, others)
+
+
+def _checked_image(file: Path) -> Path:
+    try:
+        open_upright(file)
+    except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
+        raise UserError(f"--image takes an image file; {str(file)!r} is none: {error}") from error
+    return file
 
 
 def _check_weights(model: Model, labels: Sequence[int]) -> None:
@@ -191,15 +197,8 @@ def _class_sections(
     name = found.name(label)
     tree = split(found.weights[label], full=run.settings.full)
     sections = [_figure(folder, f"{_stem(name)}-fit.png", class_figure(found, label), f"{name}: the fit")]
-    if run.image is None:
-        shown = weights_shown(tree, found.weights[label])
-    else:
-        views = node_views(
-            found.model, found.classifier, tree, open_upright(run.image), label, seed=run.settings.seed,
-            progress=progress,
-        )  # fmt: skip
-        shown = [_on_image(view) for view in views]
-    title = f"{name}: the split" + (f" on {run.image.name}" if run.image else "")
+    shown, where = _shown(found, label, tree, run, progress)
+    title = f"{name}: the split{where}"
     folder.write(f"{_stem(name)}-tree.png", partial(save_figure, tree_figure(shown, title)))
     sections.append(Section(title, svg=tree_svg(shown)))
     if neurons is not None:
@@ -208,6 +207,19 @@ def _class_sections(
         )
         sections.append(Section(f"{name}: its terminal neurons", png=file.read_bytes()))
     return sections
+
+
+def _shown(found: Study, label: int, tree: Node, run: _Run, progress: Progress) -> tuple[list[Shown], str]:
+    """The nodes as they are drawn, and a word on where: on the image, if the network has a map to show them in."""
+    plain = weights_shown(tree, found.weights[label])
+    if run.image is None:
+        return plain, ""
+    image = open_upright(run.image)
+    try:
+        views = node_views(found.model, found.classifier, tree, image, label, seed=run.settings.seed, progress=progress)
+    except UserError as error:
+        return plain, f" (not on {run.image.name}: {error})"
+    return [_on_image(view) for view in views], f" on {run.image.name}"
 
 
 def _stem(name: str) -> str:
@@ -239,7 +251,8 @@ def _test(
     pruning = hypothesis.prune(found, features, seed=settings.seed)
     folder.write_json("tests.json", hypothesis.as_json(evidence, pruning))
     section = _figure(folder, "tests.png", evidence_figure(evidence, pruning), "What the images say")
-    return hypothesis.evidence_lines(evidence, pruning, features), [section]
+    table = Section("What the images say, in figures", table=hypothesis.evidence_rows(evidence))
+    return hypothesis.evidence_lines(evidence, pruning, features), [section, table]
 
 
 def _row(other: Study, found: Study) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        return "–" if np.isnan(self.mean) else f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
 @dataclass(frozen=True)
@@ -337,6 +337,23 @@ def _pruning_line(pruning: Pruning, images: int) -> str:
         f"is {after['deviation from the fit']}, {after['size']} and {after['chance']}. Deviation is {verdict}, "
         f"{than_size} size."
     )
+
+
+def evidence_rows(evidence: Sequence[Evidence]) -> list[dict[str, str]]:
+    """A row for each side and measure: the terminal features, their controls, the difference from the next ones."""
+    measures = {
+        "weight": "mean size of the weights",
+        "firing": "activation, standard deviations above the mean",
+        "drop": "fall of the logit",
+        "lost": "share of images lost",
+    }
+    groups = ("terminal", "next", "matched", "random", "over_next")
+    return [
+        {"features": each.side, "measure": words}
+        | {group.replace("_", " "): str(getattr(getattr(each, name), group)) for group in groups}
+        for each in evidence
+        for name, words in measures.items()
+    ]
 
 
 def as_json(evidence: Sequence[Evidence], pruning: Pruning) -> dict[str, Any]:

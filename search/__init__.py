@@ -1,9 +1,10 @@
 """search: one pass over a data set that finds what a network's units respond to."""
 
 from .datasets import from_dataset, from_huggingface, from_shards, from_stream
-from .exemplars import Exemplar, Exemplars, exemplars
+from .exemplars import Exemplars, exemplars
 from .images import Images, open_images
 from .index import load_exemplars
+from .layer_exemplars import Exemplar
 from .matrix import Matrix, open_matrix
 from .readout import Readout
 from .record import Record

@@ -13,8 +13,9 @@ from featviz.errors import UserError
 from featviz.models import Model
 from featviz.units import Unit
 
-from .exemplars import Exemplar, Exemplars
+from .exemplars import Exemplars
 from .focus import near_misses
+from .layer_exemplars import Exemplar
 from .report import finite, readable
 from .selectivity import Selectivity, class_selectivity
 from .stimuli import FAMILIES, Tuning, orientation_selectivity, tuning

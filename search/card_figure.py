@@ -18,8 +18,8 @@ from featviz.layers import OUTPUT
 
 from .card import UnitCard
 from .diverse import chosen
-from .exemplars import Exemplar
 from .focus import activation_masks, views
+from .layer_exemplars import Exemplar
 from .sheet import INK, QUIET, crop, shade, whole
 from .stimuli import Tuning, orientation_selectivity
 

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .exemplars import Exemplar, Exemplars
+from .exemplars import Exemplars
+from .layer_exemplars import Exemplar
 
 # Two images are one picture where the correlation of their thumbnails' colours is at least this.
 ALIKE = 0.97

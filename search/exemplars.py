@@ -22,17 +22,15 @@ from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 
-from .correlations import ChannelCorrelations
 from .decode import Box, central_box, central_view
-from .distribution import ChannelStatistics
 from .images import Images, open_images
 from .keep import Checkpoints, NoCheckpoints, stepwise_scan
+from .layer_exemplars import Exemplar, LayerExemplars
 from .matrix import MatrixFile, claim_matrix
 from .readout import Readout, readouts
-from .receptive import ReceptiveFields, effective_size, receptive_fields
+from .receptive import effective_size, receptive_fields
 from .record import Record, Reduce
 from .scan import Scanned, Skipped, scan
-from .topk import Ranking
 
 if TYPE_CHECKING:
     from .diverse import DiverseExemplars
@@ -42,65 +40,6 @@ Diverse = Literal["no", "images", "classes"]
 SHARD = 4096
 # Exemplars found for each that is shown where near-duplicates are passed over.
 _POOL = 6
-
-
-@dataclass(frozen=True)
-class Exemplar:
-    """One image of a unit: `image`, its number; `name`, `label`; `value`; `row`, `column` in the map.
-
-    `box`: left, top, right, bottom in pixels of the original, all that the position can depend on, None where that is
-    the network saw; `effective_box`: where, on average, nine tenths of what moves it lie.
-    """
-
-    image: int
-    name: str
-    label: int
-    value: float
-    row: int
-    column: int
-    box: Box | None
-    effective_box: Box
-
-
-@dataclass(frozen=True)
-class LayerExemplars:
-    """What one pass found out about a readout's units.
-
-    `top`, `bottom`: their strongest and weakest images; `statistics`: of their values; `positions`: of the values at
-    single positions of their maps; `sample`, `sampled`: their values (n, units) on n images drawn evenly, and those
-    images' numbers; `classes`: each class's strongest images, where asked for; `fields`: receptive fields; `grid`:
-    (rows, columns) of the map; `extent`: (height, width) of the effective receptive field, in input pixels.
-    """
-
-    readout: Readout
-    top: Ranking
-    bottom: Ranking
-    statistics: ChannelStatistics
-    positions: ChannelStatistics
-    sample: Tensor
-    sampled: Tensor
-    classes: Mapping[int, Ranking]
-    fields: ReceptiveFields
-    grid: tuple[int, int]
-    extent: tuple[float, float]
-
-    def __len__(self) -> int:
-        """How many units."""
-        return len(self.top.values)
-
-    @cached_property
-    def correlations(self) -> ChannelCorrelations:
-        """Of the units' values over the sample."""
-        return ChannelCorrelations(self.sample)
-
-    def at_quantile(self, channel: int, share: float, count: int = 3) -> list[tuple[int, float]]:
-        """Images of the sample at which so large a share of the values lie below: (number, value), rising."""
-        column = self.sample[:, channel]
-        finite = column.isfinite().nonzero()[:, 0]
-        order = finite[column[finite].argsort(stable=True)]
-        first = round(share * (len(order) - 1)) - (count - 1) // 2
-        first = max(0, min(first, len(order) - count))
-        return [(int(self.sampled[row]), float(column[row])) for row in order[first : first + count].tolist()]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .decode import central_view
-from .exemplars import Exemplar, Exemplars
+from .exemplars import Exemplars
+from .layer_exemplars import Exemplar
 from .record import positions_of, values_of
 
 # A position counts as active where its value exceeds this share of the values at all positions of all images. Hernandez

@@ -9,7 +9,8 @@ from featviz.errors import UserError
 from featviz.output import OutputFolder
 
 from .diverse import chosen
-from .exemplars import Exemplar, Exemplars
+from .exemplars import Exemplars
+from .layer_exemplars import Exemplar
 from .report import QUANTILES, readable
 
 

@@ -12,7 +12,8 @@ from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 
 from .diverse import chosen
-from .exemplars import Exemplar, Exemplars
+from .exemplars import Exemplars
+from .layer_exemplars import Exemplar
 from .matrix import safe
 from .sheet import layer_sheet, unit_sheet
 

@@ -14,9 +14,10 @@ from featviz.progress import Progress, silent
 
 from .decode import Box
 from .diverse import DiverseExemplars, chosen
-from .exemplars import Exemplar, Exemplars
+from .exemplars import Exemplars
 from .focus import activation_masks, near_misses, views
 from .images import Images
+from .layer_exemplars import Exemplar
 
 INK, QUIET, PAPER, MARK = "#1b1b1f", "#6a6a72", "#ffffff", "#ff3b30"
 _GAP = 8

@@ -90,6 +90,7 @@ def test_report_tests_the_claim_on_labelled_images(tmp_path: Path, labelled: Pat
     assert 0 < tests["evidence"][0]["images"] <= 36  # classes of too many terminal features are left out
     assert "Pruning on 36 images" in manifest["conclusion"][-1]
     assert (out / "tests.png").is_file()
+    assert "fall of the logit" in (out / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,7 @@ def test_report_tests_the_claim_on_labelled_images(tmp_path: Path, labelled: Pat
         ([], {}, "name at least one class"),
         (["all"], {"image": "x.png"}, "--image shows the trees of classes"),
         (["kind 2"], {"image": "none.png"}, "'none.png' is none"),
+        (["kind 2"], {"image": __file__}, "is none: cannot identify"),
         (["kind 2"], {"settings": AldSettings(bootstrap=-1)}, "bootstrap starts at 0"),
     ],
 )
@@ -142,6 +144,8 @@ def test_what_a_network_does_not_allow_is_said_and_the_rest_is_done(tmp_path: Pa
     assert "was not tested on images" in text
     assert "(the network does more" in text
     assert (tmp_path / "out" / "kind_1-fit.png").is_file()
+    study_weights(model, ["kind 1"], out=tmp_path / "image", image=labelled / "001.png", settings=QUICK)
+    assert "(not on 001.png:" in (tmp_path / "image" / "index.html").read_text()
 
 
 def test_too_few_labelled_classes_leave_a_report_without_tests(tmp_path: Path, noise_images: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from PIL import Image
 from toys import Positions, noise_folder, toy_model
 
 import atlas
+from atlas.grid import cell_numbers
+from featviz.classifier import find_classifier
 from featviz.errors import UserError
 from featviz.models import Model
 
@@ -231,3 +234,46 @@ def test_real_weights_and_the_embedded_photographs_give_icons_that_do_their_job(
     colours = picture[..., :3][shown].astype(float)
     assert colours.std() > 30  # not grey
     assert ((colours < 2) | (colours > 253)).mean() < 0.1  # not burnt
+
+
+def test_effects_are_stored_per_vector_averaged_per_cell_and_named(noise_images: Path, tmp_path: Path) -> None:
+    model = toy_model()
+    built = atlas.build(model, "5", noise_images, out=tmp_path / "x", **SMALL)
+    assert built.effects is not None
+    # At the last feature map, of 8 x 8 positions, the logits are linear: a vector's effect is its share of them.
+    weight = find_classifier(model).weight.numpy()
+    assert np.allclose(built.effects, built.sample.vectors @ weight.T / 64, atol=1e-6)
+    assert built.manifest["images"]["effects_linearity"] == pytest.approx(1, abs=1e-3)
+    for level in built.levels:
+        numbers = cell_numbers(built.xy, level)
+        for cell in (cell for cell in built.cells if cell.level == level):
+            mean = built.effects[numbers == cell.row * level + cell.col].mean(0)
+            order = np.argsort(-mean)[:4]
+            assert [label for label, _ in cell.top] == order.tolist()
+            assert [effect for _, effect in cell.top] == pytest.approx(mean[order].tolist(), abs=1e-5)
+    loaded = atlas.load(tmp_path / "x")
+    assert np.array_equal(loaded.effects, built.effects)
+    assert [cell.top for cell in loaded.cells] == [
+        tuple((label, round(effect, 6)) for label, effect in cell.top) for cell in built.cells
+    ]
+    assert [loaded.class_name(label) for label in (0, 3, 4)] == ["a", "d", "class 4"]
+    assert json.loads((tmp_path / "x" / "classes.json").read_text()) == ["a", "b", "c", "d"]
+
+
+def test_without_effects_or_without_classes_nothing_is_said_of_them(noise_images: Path, tmp_path: Path) -> None:
+    network = torch.nn.Sequential(*list(toy_model().network.children())[:6])
+    headless = Model.wrap(network, name="headless", size=32)
+    for name, model, wanted in (("off", toy_model(), False), ("headless", headless, True)):
+        built = atlas.build(model, "4", noise_images, out=tmp_path / name, effects=wanted, **SMALL)
+        assert built.effects is None
+        assert all(cell.top == () for cell in built.cells)
+        assert not (tmp_path / name / "classes.json").exists()
+        assert atlas.load(tmp_path / name).effects is None
+
+
+def test_class_names_cannot_break_the_page(noise_images: Path, tmp_path: Path) -> None:
+    model = replace(toy_model(), labels=("a, b", 'the "c"', "<script>alert(1)</script>", "d & e"))
+    atlas.build(model, "5", noise_images, out=tmp_path, **SMALL)
+    page = (tmp_path / "index.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page  # each cell names its three largest effects of four

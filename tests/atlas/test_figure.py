@@ -61,3 +61,18 @@ def test_the_figure_shows_the_mosaic_pixel_for_pixel_and_its_bytes_repeat(
         for left in range((drawn.shape[1] - width) // 2 - 2, (drawn.shape[1] - width) // 2 + 3)
     )
     assert found
+
+
+def test_labels_lie_in_their_cells_and_none_over_another() -> None:
+    cells = [_cell(row, col, 10 - row) for row in range(4) for col in range(4)]
+    icons = np.zeros((16, 40, 40, 3), np.uint8)
+    labels = {cell.key: "a rather long name" if cell.col == 0 else "owl" for cell in cells}
+    figure = atlas_figure(cells, icons, 4, title="t", caption="c", labels=labels)
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    texts = figure.axes[0].texts
+    boxes = [text.get_window_extent(renderer) for text in texts]
+    assert 4 <= len(boxes) < 16  # the long ones leave no room for their neighbours
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    frame = figure.axes[0].get_window_extent(renderer)
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 + 1 for box in boxes)
+    assert not list(atlas_figure(cells, icons, 4, title="t", caption="c").axes[0].texts)
