@@ -2,6 +2,7 @@
 
 from .build import build
 from .grid import Cell
-from .result import Atlas, Settings, load
+from .result import Atlas, load
+from .settings import Settings
 
 __all__ = ["Atlas", "Cell", "Settings", "build", "load"]

@@ -23,11 +23,11 @@ from search.images import Images, open_images
 
 from . import hypothesis
 from .ald_figure import class_figure, evidence_figure, layer_figure
-from .build import Clock, versions
 from .explorer.tree_page import Section, tree_page
 from .figure import save_figure
 from .neurons import Neurons, draw_neurons, neuron_sheet
 from .node_maps import NodeView, node_views
+from .stages import Clock, versions
 from .tree import Node, check, split
 from .tree_figure import Shown, short, tree_figure, tree_svg, weights_shown
 from .weights import Study, as_json, class_line, conclusion, joint_json, study

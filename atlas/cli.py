@@ -25,7 +25,7 @@ from .ald_folder import AldSettings, study_weights
 from .build import build
 from .exemplars import find_exemplars
 from .render import render_units
-from .result import Settings
+from .settings import Settings
 from .unit import draw_card
 
 app = typer.Typer(

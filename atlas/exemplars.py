@@ -20,8 +20,8 @@ from search.readout import Readout, readouts
 from search.record import Reduce
 from search.report import write
 
-from .build import versions
 from .explorer import sheets_page
+from .stages import versions
 
 
 def find_exemplars(

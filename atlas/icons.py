@@ -13,7 +13,7 @@ from torch import Tensor
 from featviz.canvas import DECAY, Fourier
 from featviz.maximize import chunk_for, maximize, score
 from featviz.models import Model
-from featviz.objectives import cosine, direction
+from featviz.objectives import cosine, direction, within
 from featviz.output import Arrays
 from featviz.progress import Progress, silent
 from featviz.transforms import Affine
@@ -47,6 +47,7 @@ def draw_icons(
     cells: Sequence[Cell],
     whitening: Tensor,
     *,
+    channels: Sequence[int] | None = None,
     icon: int = 80,
     steps: int = 128,
     attempts: int = 1,
@@ -58,14 +59,18 @@ def draw_icons(
 ) -> tuple[Bytes, Floats]:
     """The cells' icons (n, icon, icon, 3) and their scores (n,), cosines in [-1, 1].
 
-    whitening: (c, c) from `whitener`. The score is measured in one clean pass of the unaltered network on the icon as
-    it is saved. Each block of icons goes through `keep(name, compute)`, which may store it for a later run.
+    whitening: (c, c) from `whitener`. channels: of the layer, the c that means and whitening are of, None for all: the
+    pictures then excite those alone, and the others count neither for the objective nor for the score. The score is
+    measured in one clean pass of the unaltered network on the icon as it is saved. Each block of icons goes through
+    `keep(name, compute)`, which may store it for a later run.
     """
     if not cells:
         return np.empty((0, icon, icon, 3), np.uint8), np.empty(0, np.float32)
     means = torch.from_numpy(np.stack([cell.mean for cell in cells]))
     objective = direction(layer, means, power=power, whitening=whitening)
     measure = cosine(layer, means @ whitening)
+    if channels is not None:
+        objective, measure = within(objective, layer, channels), within(measure, layer, channels)
     trunk, clean = Trunk(model, [layer]), Trunk(model, [layer], fold=False)
     block = 2 * chunk_for((icon, icon), trunk.device)
     images, scores = [], []

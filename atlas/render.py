@@ -26,9 +26,9 @@ from search.images import Images, open_images
 from search.reference import natural_spectrum, references
 from search.scan import Skipped
 
-from .build import Clock, versions
 from .explorer import render_page
 from .figure import PER_SHEET, save_figure, superstimuli_figure
+from .stages import Clock, versions
 
 
 def render_units(

@@ -23,35 +23,7 @@ from .figure import atlas_figure, save_figure
 from .grid import Cell, bin_cells, cell_numbers
 from .icons import sheet
 from .sample import Sample
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What an atlas depends on besides the weights and the images."""
-
-    layer: str
-    grid: tuple[int, ...] = (10, 20)
-    icon: int = 80
-    steps: int = 128
-    samples: int = 8000
-    per_image: int = 8
-    min_count: int = 5
-    reducer: str = "umap"
-    attempts: int = 1
-    lr: float = 0.15
-    power: float = 4.0
-    ridge: float = 0.05
-    effects: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.grid or min(self.grid) < 1 or max(self.grid) > 1000:
-            raise UserError(f"--grid takes sizes from 1 to 1000, such as 20 or 20,40; got {list(self.grid)}.")
-        for name, lowest in (("icon", 16), ("steps", 1), ("samples", 1), ("per_image", 1), ("attempts", 1)):
-            if getattr(self, name) < lowest:
-                option = name.replace("_", "-")
-                raise UserError(f"--{option} starts at {lowest}; got {getattr(self, name)}.")
-        object.__setattr__(self, "grid", tuple(dict.fromkeys(self.grid)))
+from .settings import Settings
 
 
 @dataclass(frozen=True)
@@ -179,8 +151,7 @@ def write(atlas: Atlas, out: OutputFolder) -> None:
 
 def _write_store(atlas: Atlas, path: Path) -> None:
     store = zarr.open_group(str(path), mode="w")
-    known = {name: values for name, values in vars(atlas.sample).items() if values is not None}
-    arrays: dict[str, NDArray[Any]] = {**known, "xy": atlas.xy}
+    arrays: dict[str, NDArray[Any]] = {**atlas.sample.arrays(), "xy": atlas.xy}
     for level in atlas.levels:
         numbers = cell_numbers(atlas.xy, level)
         drawn = [cell.row * level + cell.col for cell in atlas.cells if cell.level == level]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from featviz.maximize import generator_for
 from featviz.models import Model
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
+from search.decode import Box
 from search.images import Images
 from search.scan import Batch, Scanned, scan
 
@@ -35,6 +37,17 @@ class Sample:
     position: NDArray[np.int64]
     box: NDArray[np.float32]
     effects: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The fields that are known, by name."""
+        return {name: values for name, values in vars(self).items() if values is not None}
+
+    def part(self, rows: NDArray[np.int64]) -> Sample:
+        """These rows alone, in this order."""
+        return Sample(**{name: values[rows] for name, values in self.arrays().items()})
 
 
 class Sampler:
@@ -95,6 +108,88 @@ class Sampler:
 
     def _generator(self, image: int, view: int) -> torch.Generator:
         return generator_for(self.seed, f"position {image}/{view}")
+
+
+class Revisitor:
+    """Consumer that reads a layer at given places: `places[image, view]` is (k, 2) rows and columns of its map."""
+
+    def __init__(
+        self, layer: str, places: Mapping[tuple[int, int], Tensor], *, effects: ClassEffects | None = None
+    ) -> None:
+        self.layer, self.places, self.effects = layer, places, effects
+        self.found: dict[tuple[int, int], dict[str, Tensor]] = {}
+
+    def update(self, batch: Batch) -> None:
+        maps = batch.activations[self.layer]
+        keys = list(zip(batch.index.tolist(), batch.view.tolist(), strict=True))
+        places = [self.places[key] for key in keys]
+        # As many places in each view: the last one again, to be cut off below.
+        most = max(len(each) for each in places)
+        even = torch.stack([torch.cat([each, each[-1:].expand(most - len(each), 2)]) for each in places])
+        rows, columns = even.to(maps.device).unbind(2)
+        read = {"vectors": maps[torch.arange(len(maps), device=maps.device)[:, None], :, rows, columns].float().cpu()}
+        if self.effects is not None:
+            read["effects"] = self.effects(batch.pixels, even).float().cpu()
+        for number, key in enumerate(keys):
+            self.found[key] = {name: values[number, : len(places[number])].clone() for name, values in read.items()}
+
+    def merge(self, other: Revisitor) -> None:
+        self.found |= other.found
+
+    def state(self) -> dict[str, Tensor]:
+        """What was read, and of which views, ordered by image and view."""
+        keys = sorted(self.found)
+        names = list(self.found[keys[0]]) if keys else []
+        read = {name: torch.cat([self.found[key][name] for key in keys]) for name in names}
+        return {"views": torch.tensor(keys).reshape(-1, 2), **read}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self.found = {}
+        start = 0
+        for image, view in state["views"].tolist():
+            stop = start + len(self.places[image, view])
+            self.found[image, view] = {name: rows[start:stop] for name, rows in state.items() if name != "views"}
+            start = stop
+
+
+def revisit(
+    model: Model,
+    layer: str,
+    images: Images,
+    found: Sample,
+    size: tuple[int, int],
+    *,
+    effects: ClassEffects | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> tuple[Sample, NDArray[np.int64]]:
+    """Another layer, another network or other effects at the places of a sample; also which of its rows could be read.
+
+    size: rows and columns of the map that the sample's positions are of. In a map of another size, the position at the
+    same place of the view. Rows of images that cannot be decoded any more, or with non-finite values, are left out.
+    """
+    trunk = Trunk(model, [layer])
+    _, rows, columns = trunk.map_size(layer)
+    scaled = (found.position + 0.5) * np.array([rows, columns]) / np.array(size)
+    position = np.minimum(scaled.astype(np.int64), [rows - 1, columns - 1])
+    members: dict[int, dict[Box, list[int]]] = {}
+    for number, (image, box) in enumerate(zip(found.image.tolist(), found.box.tolist(), strict=True)):
+        members.setdefault(image, {}).setdefault(tuple(box), []).append(number)
+    ordered = {(image, view): rows for image, boxes in members.items() for view, rows in enumerate(boxes.values())}
+    consumer = Revisitor(
+        layer, {key: torch.from_numpy(position[numbers]) for key, numbers in ordered.items()}, effects=effects
+    )
+    boxes = {image: list(views) for image, views in members.items()}
+    scan(model, images, [layer], [consumer], boxes=boxes, workers=workers, trunk=trunk, progress=progress)
+    kept = np.array([number for key in sorted(consumer.found) for number in ordered[key]], dtype=np.int64)
+    state = consumer.state()
+    order = np.argsort(kept)
+    read = {name: state[name].numpy()[order] for name in ("vectors", "effects") if name in state}
+    kept = kept[order]
+    good = np.isfinite(read["vectors"]).all(1)
+    kept = kept[good]
+    read = {name: values[good] for name, values in read.items()}
+    return Sample(image=found.image[kept], position=position[kept], box=found.box[kept], **read), kept
 
 
 def inner_positions(rows: int, columns: int) -> Tensor:

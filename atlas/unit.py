@@ -23,9 +23,9 @@ from search.record import Record
 from search.reference import references
 from search.report import entries_json
 
-from .build import Clock, versions
 from .explorer import sheets_page
 from .figure import save_figure
+from .stages import Clock, versions
 
 
 def draw_card(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -15,16 +15,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .errors import UserError
 from .layers import OUTPUT, Layout, find_layer, first_tensor, infer_layout, outputs_at
 from .models import Model
+from .pooling import relaxed_max_pools
 from .trunk import Trunk, out_of_memory
 
 # Classes that the fallback differentiates at once.
 _CHUNK = 64
 
 
-def class_effects(model: Model, layer: str) -> ClassEffects | None:
+def class_effects(
+    model: Model, layer: str, *, channels: Sequence[int] | None = None, relaxed: bool = False
+) -> ClassEffects | None:
     """The effects of a layer's activations on the model's classes; None for a model without logits of classes."""
     try:
-        return ClassEffects(model, layer)
+        return ClassEffects(model, layer, channels=channels, relaxed=relaxed)
     except NoClassesError:
         return None
 
@@ -41,10 +44,13 @@ class ClassEffects:
     by reverse mode, many classes at a time. Exact where the logits are linear in h, as at the last feature map; else a
     linear approximation (`linearity` says how good). Carter et al. 2019, "Activation Atlas", Distill.
 
+    channels: of h, these alone count. relaxed: with a smooth derivative of max pooling (`relaxed_max_pools`).
     Raises `NoClassesError` for a network that does not return one number per class.
     """
 
-    def __init__(self, model: Model, layer: str) -> None:
+    def __init__(
+        self, model: Model, layer: str, *, channels: Sequence[int] | None = None, relaxed: bool = False
+    ) -> None:
         find_layer(model.network, layer)
         if layer == OUTPUT:
             raise UserError("effects are those of a layer before the output; the output is the logits themselves.")
@@ -52,8 +58,12 @@ class ClassEffects:
         classes, rows, columns = self.trunk.map_size(OUTPUT)
         if rows * columns != 1 or classes < 2:
             raise NoClassesError(f"{model.name} returns {classes} x {rows} x {columns} numbers: no logits of classes.")
-        self.classes = classes
+        self.classes, self.relaxed = classes, relaxed
         self._layout = self._find_layout()
+        size, _, _ = self.trunk.map_size(layer)
+        self.channels = torch.arange(size) if channels is None else torch.tensor(list(channels))
+        if not len(self.channels) or self.channels.min() < 0 or self.channels.max() >= size:
+            raise UserError(f"layer {layer!r} has channels 0 to {size - 1}; got {self.channels.tolist()[:9]}.")
         self._forward, self._inside = True, False
 
     def __call__(self, images: Tensor, positions: Tensor) -> Tensor:
@@ -144,8 +154,9 @@ class ClassEffects:
 
     def _place(self, positions: Tensor) -> Any:
         """The index of one position's channels in each of the maps."""
-        rows, columns = positions.to(self.trunk.device).unbind(1)
-        return (torch.arange(len(positions), device=self.trunk.device), slice(None), rows, columns)
+        device = self.trunk.device
+        rows, columns = positions.to(device)[:, None].unbind(2)
+        return (torch.arange(len(positions), device=device)[:, None], self.channels.to(device), rows, columns)
 
     @contextmanager
     def _replaced(self, positions: Tensor, change: Callable[[Tensor, Any], Tensor]) -> Iterator[None]:
@@ -165,11 +176,11 @@ class ClassEffects:
                 return type(output)(parts)
             raise UserError(f"layer {self.layer!r} returns {type(output).__name__}; effects need a tensor.")
 
-        handle = find_layer(self.trunk.network, self.layer).register_forward_hook(hook)
-        try:
+        with ExitStack() as changes:
+            changes.callback(find_layer(self.trunk.network, self.layer).register_forward_hook(hook).remove)
+            if self.relaxed:
+                changes.enter_context(relaxed_max_pools(self.trunk.network))
             yield
-        finally:
-            handle.remove()
 
     def _find_layout(self) -> Layout:
         size = self.trunk.preprocess.size

@@ -70,6 +70,16 @@ class Objective:
         return self + -other
 
 
+def within(objective: Objective, layer: str, channels: Sequence[int]) -> Objective:
+    """The objective in a subspace: of the layer it sees these channels alone, in this order."""
+    wanted = list(channels)
+
+    def score(acts: Activations) -> Tensor:
+        return objective(replace(acts, maps={**acts.maps, layer: acts.maps[layer][:, wanted]}))
+
+    return replace(objective, score=score)
+
+
 def on(layer: str, score: Callable[[Tensor], Tensor]) -> Objective:
     """Any function of a layer's activations (n, c, h, w) -> (n,) as an objective."""
     return Objective((layer,), lambda acts: score(acts.maps[layer]))

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from featviz.maximize import generator_for
 from featviz.models import Preprocess
 
 Box = tuple[float, float, float, float]
@@ -73,6 +74,12 @@ def random_box(size: tuple[int, int], how: Preprocess, generator: torch.Generato
     share = (0.2 + 0.8 * area) ** 0.5
     width, height = _largest(size, how.size)
     return _box(size, (width * share, height * share), (across, down))
+
+
+def view_boxes(size: tuple[int, int], how: Preprocess, number: int, count: int, seed: int) -> list[Box]:
+    """The views of image `number`: the central crop, then seeded random ones, each by (seed, number, view) alone."""
+    drawn = (generator_for(seed, f"view {number}/{view}") for view in range(1, count))
+    return [central_box(size, how), *(random_box(size, how, generator) for generator in drawn)]
 
 
 def cut(image: Image.Image, box: Box, how: Preprocess) -> Tensor:

@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from featviz.errors import UserError
-from featviz.maximize import generator_for
 from featviz.models import Model, Preprocess
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 
-from .decode import Box, central_box, cut, random_box
+from .decode import Box, cut, view_boxes
 from .images import Images
 
 # Views per forward pass, from benchmarks/batches.py.
@@ -88,6 +87,7 @@ def scan(
     *,
     views: int = 1,
     numbers: Sequence[int] | None = None,
+    boxes: Mapping[int, Sequence[Box]] | None = None,
     seed: int = 0,
     batch: int | None = None,
     workers: int | None = None,
@@ -97,11 +97,14 @@ def scan(
     """Run the model once over each image and hand the layers' activations to every consumer.
 
     views: 1 shows each image by its central crop; more add seeded random crops, which depend on (seed, image number,
-    view number) alone. numbers: which images (default: all), in this order. workers: processes that decode beside the
-    network; 0 decodes in this one.
+    view number) alone. numbers: which images (default: all), in this order. boxes: instead of both, which images and
+    which parts of each, in pixels of the upright original. workers: processes that decode beside the network; 0 decodes
+    in this one.
 
     Raises `UserError` when not one image could be decoded and for arguments out of range.
     """
+    if boxes is not None:
+        numbers = list(boxes)
     wanted = list(range(len(images))) if numbers is None else list(numbers)
     if views < 1 or (batch is not None and batch < 1) or any(not 0 <= number < len(images) for number in wanted):
         raise UserError(
@@ -110,7 +113,7 @@ def scan(
         )
     trunk = trunk or Trunk(model, layers)
     batch = batch or (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH)
-    cutter = _Cutter(images, wanted, model.preprocess, views, seed)
+    cutter = _Cutter(images, wanted, model.preprocess, views, seed, boxes)
     skipped: list[Skipped] = []
     seen = 0
     for views_of_images in _batches(
@@ -170,6 +173,7 @@ class _Cutter(Dataset[Any]):
     how: Preprocess
     views: int
     seed: int
+    boxes: Mapping[int, Sequence[Box]] | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -179,23 +183,23 @@ class _Cutter(Dataset[Any]):
         name = self.images.names[number]
         try:
             image = self.images.open(number)
-            boxes = [self._box(image.size, number, view) for view in range(self.views)]
+            boxes = self._boxes(image.size, number)
             pixels = torch.stack([cut(image, box, self.how) for box in boxes])
         except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
             file = str(self.images.files[number]) if self.images.files else name
             return Skipped(name, f"{type(error).__name__}: {error}".replace(file, name)[:300])
         return _Views(
             pixels,
-            torch.full((self.views,), number),
-            torch.arange(self.views),
-            torch.full((self.views,), self.images.labels[number]),
+            torch.full((len(boxes),), number),
+            torch.arange(len(boxes)),
+            torch.full((len(boxes),), self.images.labels[number]),
             torch.tensor(boxes, dtype=torch.float32),
         )
 
-    def _box(self, size: tuple[int, int], number: int, view: int) -> Box:
-        if view == 0:
-            return central_box(size, self.how)
-        return random_box(size, self.how, generator_for(self.seed, f"view {number}/{view}"))
+    def _boxes(self, size: tuple[int, int], number: int) -> list[Box]:
+        if self.boxes is not None:
+            return list(self.boxes[number])
+        return view_boxes(size, self.how, number, self.views, self.seed)
 
 
 def _loader(cutter: _Cutter, workers: int | None, at_once: int) -> DataLoader[Any]:

@@ -1,0 +1,200 @@
+"""The stages that every atlas goes through: images -> vectors -> layout -> cells -> icons."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featviz.effects import ClassEffects, class_effects
+from featviz.errors import UserError
+from featviz.layers import find_layer
+from featviz.maximize import generator_for
+from featviz.models import Model
+from featviz.output import Arrays
+from featviz.pooling import max_pools
+from featviz.progress import Progress, silent
+from featviz.trunk import Trunk
+from search.decode import central_view
+from search.images import Images
+
+from .grid import Cell, bin_cells
+from .icons import draw_icons, whitener
+from .project import Floats, Reducer, check_vectors, project
+from .sample import Sample, check_spatial, sample
+from .settings import Settings
+
+# Images on which the effects' linearity is measured.
+_CHECKED = 16
+Keep = Callable[[str, Callable[[], Arrays]], Arrays]
+
+
+def keep_nothing(name: str, compute: Callable[[], Arrays]) -> Arrays:
+    """A `Keep` for work that leaves no folder."""
+    return compute()
+
+
+def under(prefix: str, keep: Keep) -> Keep:
+    """A `Keep` whose results have names of their own, for one of several atlases in a folder."""
+    return lambda name, compute: keep(f"{prefix}-{name}", compute)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of one command; each keeps what it made, so that an interrupted run goes on behind it."""
+
+    model: Model
+    images: Images
+    settings: Settings
+    keep: Keep = keep_nothing
+    workers: int | None = None
+    progress: Progress = silent
+
+    def sample(self) -> tuple[Sample, dict[str, Any]]:
+        """The vectors, and what the manifest says of the images."""
+        wanted = self.settings
+
+        def compute() -> Arrays:
+            effects = class_effects(self.model, wanted.layer, relaxed=wanted.relax_pools) if wanted.effects else None
+            found, scanned, bad = sample(
+                self.model,
+                wanted.layer,
+                self.images,
+                samples=wanted.samples,
+                per_image=wanted.per_image,
+                seed=wanted.seed,
+                effects=effects,
+                workers=self.workers,
+                progress=self.progress,
+            )
+            check_vectors(found.vectors, wanted.reducer)
+            report = {
+                "found": len(self.images),
+                "used": scanned.images,
+                "views": scanned.views,
+                "nonfinite_vectors": bad,
+                "skipped": [asdict(entry) for entry in scanned.skipped],
+            }
+            if effects is not None:
+                report["effects_linearity"] = self._linearity(effects)
+                if wanted.relax_pools:
+                    report["max_pools_relaxed"] = len(max_pools(self.model.network))
+            return {**found.arrays(), "report": np.array(json.dumps(report))}
+
+        kept = dict(self.keep("sample", compute))
+        report = json.loads(str(kept.pop("report")))
+        return Sample(**kept), report
+
+    def _linearity(self, effects: ClassEffects) -> float | None:
+        """How well effects predict what happens: the correlation with the logits' changes at some random positions.
+
+        Each image's activation is scaled by 0.9 at one position; over all classes and images. None where too few of
+        the images can be opened to say.
+        """
+        generator = generator_for(self.settings.seed, "linearity of effects")
+        _, rows, columns = effects.trunk.map_size(self.settings.layer)
+        views = first_views(self.images, self.model, _CHECKED)
+        if len(views) < 2:
+            return None
+        places = [torch.randint(limit, (len(views),), generator=generator) for limit in (rows, columns)]
+        predicted, measured = effects.linearity(torch.stack(views), torch.stack(places, 1))
+        found = float(torch.corrcoef(torch.stack([predicted.flatten(), measured.flatten()]))[0, 1])
+        return round(found, 4) if np.isfinite(found) else None
+
+    def layout(self, found: Sample, reduce: Reducer) -> Floats:
+        """(n, 2) the vectors' places in the unit square."""
+        stage = f"layout ({self.settings.reducer})"
+        self.progress(stage, 0, 1)
+        xy = self.keep("layout", lambda: {"xy": project(found.vectors, reduce, seed=self.settings.seed)})["xy"]
+        self.progress(stage, 1, 1)
+        return xy
+
+    def cells(self, found: Sample, xy: Floats) -> tuple[Cell, ...]:
+        """The cells that hold enough vectors; a `UserError` where there is none."""
+        levels, least = self.settings.grid, self.settings.min_count
+        cells = bin_cells(
+            xy, found.vectors, found.image, found.position, levels=levels, min_count=least, effects=found.effects
+        )
+        if not cells:
+            raise UserError(f"no cell holds {least} vectors: take a coarser --grid or more --samples.")
+        return cells
+
+    def icons(
+        self,
+        cells: tuple[Cell, ...],
+        vectors: Floats,
+        *,
+        channels: Sequence[int] | None = None,
+    ) -> tuple[tuple[Cell, ...], NDArray[np.uint8]]:
+        """The cells with their scores, and their pictures, whitened by all of `vectors`.
+
+        channels: of the layer, those that the vectors hold; None for all.
+        """
+        wanted = self.settings
+        pictures, scores = draw_icons(
+            self.model,
+            wanted.layer,
+            cells,
+            whitener(vectors, ridge=wanted.ridge),
+            channels=channels,
+            icon=wanted.icon,
+            steps=wanted.steps,
+            attempts=wanted.attempts,
+            lr=wanted.lr,
+            power=wanted.power,
+            seed=wanted.seed,
+            keep=self.keep,
+            progress=self.progress,
+        )
+        scored = (replace(cell, score=float(score)) for cell, score in zip(cells, scores, strict=True))
+        return tuple(scored), pictures
+
+
+def first_views(images: Images, model: Model, count: int) -> list[Tensor]:
+    """Central views of the first images that can be opened."""
+    views: list[Tensor] = []
+    for number in range(len(images)):
+        if len(views) == count:
+            break
+        with suppress(Exception):  # Pillow's decoders raise almost anything; the scan says which images are damaged
+            views.append(central_view(images.open(number), model.preprocess))
+    return views
+
+
+def checked_layer(model: Model, layer: str | None) -> str:
+    """The layer given, else the model's own default; a `UserError` where it is none or has no positions."""
+    name = layer or model.default_layer
+    if name is None:
+        raise UserError(f"{model.name} has no default layer; `atlas layers {model.name}` lists them.")
+    find_layer(model.network, name)
+    check_spatial(Trunk(model, [name], fold=False), name)
+    return name
+
+
+class Clock:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.laps[stage] = round(now - self._last, 2)
+        self._last = now
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that shape its results."""
+    packages = ("activation-atlas", "torch", "timm", "umap-learn", "numpy", "scikit-learn", "pillow", "matplotlib")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
