@@ -1,8 +1,28 @@
 """atlas: maps of what a layer of a vision network has learned."""
 
+from .align import AlignedAtlases, align
 from .build import build
+from .class_atlas import ClassAtlas, ClassPanel
+from .class_folder import class_atlas
+from .compare import Comparison, compare
 from .grid import Cell
+from .patch_folder import PatchTest, patch_test
 from .result import Atlas, load
 from .settings import Settings
 
-__all__ = ["Atlas", "Cell", "Settings", "build", "load"]
+__all__ = [
+    "AlignedAtlases",
+    "Atlas",
+    "Cell",
+    "ClassAtlas",
+    "ClassPanel",
+    "Comparison",
+    "PatchTest",
+    "Settings",
+    "align",
+    "build",
+    "class_atlas",
+    "compare",
+    "load",
+    "patch_test",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,14 +15,14 @@ from scipy import stats
 from featviz.classifier import find_classifier
 from featviz.errors import UserError
 from featviz.models import Model, load_model
-from featviz.output import OutputFolder
+from featviz.output import OutputFolder, safe_name
 from featviz.progress import Progress, silent
 from search.decode import open_upright
 from search.images import Images, open_images
 
 from . import hypothesis
 from .ald_figure import class_figure, evidence_figure, layer_figure
-from .explorer.tree_page import Section, tree_page
+from .explorer.report_page import Section, report_page
 from .figure import save_figure
 from .neurons import Neurons, draw_neurons, neuron_sheet
 from .node_maps import NodeView, node_views
@@ -103,7 +102,7 @@ def study_weights(
         more, more_sections = _test(folder, found, run.against, settings, workers, progress)
         lines, sections = [*lines, *more], [*sections, *more_sections]
         clock.lap("tests")
-    page = tree_page(title=f"Final layer of {model.name}", lines=lines, sections=sections)
+    page = report_page(title=f"Final layer of {model.name}", lines=lines, sections=sections)
     folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
     folder.finish(
         {
@@ -196,14 +195,14 @@ def _class_sections(
     """A class's fit, its tree (on the image, where there is one), and its terminal neurons."""
     name = found.name(label)
     tree = split(found.weights[label], full=run.settings.full)
-    sections = [_figure(folder, f"{_stem(name)}-fit.png", class_figure(found, label), f"{name}: the fit")]
+    sections = [_figure(folder, f"{safe_name(name)}-fit.png", class_figure(found, label), f"{name}: the fit")]
     shown, where = _shown(found, label, tree, run, progress)
     title = f"{name}: the split{where}"
-    folder.write(f"{_stem(name)}-tree.png", partial(save_figure, tree_figure(shown, title)))
+    folder.write(f"{safe_name(name)}-tree.png", partial(save_figure, tree_figure(shown, title)))
     sections.append(Section(title, svg=tree_svg(shown)))
     if neurons is not None:
         file = folder.write(
-            f"{_stem(name)}-neurons.png", partial(neuron_sheet(found, label, neurons).save, format="PNG")
+            f"{safe_name(name)}-neurons.png", partial(neuron_sheet(found, label, neurons).save, format="PNG")
         )
         sections.append(Section(f"{name}: its terminal neurons", png=file.read_bytes()))
     return sections
@@ -220,11 +219,6 @@ def _shown(found: Study, label: int, tree: Node, run: _Run, progress: Progress) 
     except UserError as error:
         return plain, f" (not on {run.image.name}: {error})"
     return [_on_image(view) for view in views], f" on {run.image.name}"
-
-
-def _stem(name: str) -> str:
-    """A class's name as the beginning of a file's."""
-    return re.sub(r"[^\w.()-]", "_", name)
 
 
 def _on_image(view: NodeView) -> Shown:

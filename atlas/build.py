@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from featviz.models import Model
 from featviz.output import OutputFolder
@@ -14,10 +13,11 @@ from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
 from .grid import Cell
+from .photos import Photographs
 from .project import Floats, Reducer, named_reducer
 from .result import Atlas, load, write
 from .settings import Settings
-from .stages import Clock, Stages, checked_layer, keep_nothing, versions
+from .stages import Clock, Stages, checked_layer, keep_nothing, median_score, versions
 
 
 def build(
@@ -28,6 +28,7 @@ def build(
     out: str | Path | None = None,
     overwrite: bool = False,
     reducer: str | Reducer = "umap",
+    classes: Sequence[str | int] = (),
     workers: int | None = None,
     progress: Progress = silent,
     **settings: Any,
@@ -35,19 +36,23 @@ def build(
     """Build the activation atlas of a layer (None: the model's default) over images.
 
     images: what `search.open_images` takes. reducer: `umap`, `tsne`, `pca` or a function, as `project` takes it.
-    settings: the other fields of `Settings`: grid, icon, steps, samples, per_image, min_count, attempts, lr, power,
-    ridge, effects, seed. With `out`, the atlas is written there; work that an interrupted run of the same settings left
-    there is not done again, and a folder with other settings is refused.
+    classes: names or numbers of classes, through each of which the atlas is shown once more, by effect. settings: the
+    other fields of `Settings`: grid, icon, steps, samples, per_image, min_count, attempts, lr, power, ridge, effects,
+    relax_pools, tiles, seed. With `out`, the atlas is written there; work that an interrupted run of the same settings
+    left there is not done again, and a folder with other settings is refused.
 
     Carter, Armstrong, Schubert, Johnson and Olah 2019, "Activation Atlas", Distill.
     Raises `UserError` for anything that cannot work, before pictures are drawn.
     """
     reduce, name = named_reducer(reducer)
-    wanted = Settings(layer=checked_layer(model, layer), reducer=name, **settings)
+    wanted = Settings(layer=layer or "", reducer=name, **settings)
+    wanted = replace(wanted, layer=checked_layer(model, layer, single=wanted.tiles == "photos"))
+    labels = [model.class_index(each) for each in classes]
     source = open_images(images)
     identity = {
         "command": "build",
         "settings": asdict(wanted),
+        **({"classes": labels} if labels else {}),
         "weights": model.fingerprint,
         "images": source.fingerprint,
     }
@@ -61,14 +66,21 @@ def build(
     clock.lap("sample")
     xy = run.layout(found, reduce)
     clock.lap("layout")
-    cells, pictures = run.icons(run.cells(found, xy), found.vectors)
+    cells, tiles = run.cells(found, xy), []
+    if wanted.tiles != "photos":
+        cells, pictures = run.icons(cells, found.vectors)
+        tiles.append(pictures)
     clock.lap("icons")
+    if wanted.tiles != "icons":
+        cut = Photographs(model, wanted.layer, source, found, seed=wanted.seed)
+        tiles.append(cut.of_cells(cells, wanted.icon, progress=progress))
+        clock.lap("photos")
 
     manifest = _manifest(run, cells, xy, report, clock, identity)
-    classes = model.labels if found.effects is not None else ()
-    atlas = Atlas(wanted, cells, pictures, found, xy, source.names, manifest, classes)
+    class_names = model.labels if found.effects is not None else ()
+    atlas = Atlas(wanted, cells, tiles[0], found, xy, source.names, manifest, class_names, *tiles[1:])
     if folder is not None:
-        write(atlas, folder)
+        write(atlas, folder, classes=labels)
     return atlas
 
 
@@ -83,7 +95,7 @@ def _manifest(
         "images": {"source": Path(run.images.source).name, "notes": list(run.images.notes), **report},
         "vectors": len(xy),
         "cells": {str(level): sum(cell.level == level for cell in cells) for level in run.settings.grid},
-        "median_score": float(np.median([cell.score for cell in cells])),
+        "median_score": median_score(cells),
         "seconds": clock.laps,
         "identity": identity,
     }

@@ -21,9 +21,30 @@ from featviz.models import DEFAULT_MODEL, load_model, model_names
 from featviz.progress import bars
 from featviz.superstimuli import Drawing
 
+from . import class_commands
 from .ald_folder import AldSettings, study_weights
 from .build import build
 from .exemplars import find_exemplars
+from .options import (
+    DebugOption,
+    DeviceOption,
+    IconOption,
+    ImagesOption,
+    JsonOption,
+    ModelOption,
+    OutOption,
+    OverwriteOption,
+    PerImageOption,
+    QuietOption,
+    ReducerOption,
+    RelaxOption,
+    SampleOption,
+    SeedOption,
+    StepsOption,
+    WeightsOption,
+    WorkersOption,
+    numbers,
+)
 from .render import render_units
 from .settings import Settings
 from .unit import draw_card
@@ -31,22 +52,6 @@ from .unit import draw_card
 app = typer.Typer(
     help="See what a vision network has learned.", no_args_is_help=True, rich_markup_mode="rich", add_completion=False
 )
-
-ModelOption = Annotated[str, typer.Option("--model", help="efficientnet_lite0, timm/NAME, torchvision/NAME, ...")]
-WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", help="Local .safetensors or .pth file instead of the published weights.")
-]
-ImagesOption = Annotated[
-    str, typer.Option("--images", help="A folder, `photos` (embedded), or a data set such as imagenette.")
-]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")]
-WorkersOption = Annotated[int | None, typer.Option("--workers", help="Processes that decode images.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same machine (a CPU): same bytes.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="On an error, show the traceback.")]
 
 _DEFAULTS = Settings(layer="")
 _DRAWING = Drawing()
@@ -66,22 +71,25 @@ def build_command(
     grid: Annotated[str, typer.Option("--grid", help="Cells per side; several with commas: 20,40.")] = ",".join(
         map(str, _DEFAULTS.grid)
     ),
-    icon: Annotated[int, typer.Option("--icon", help="Pixels per side of an icon.")] = _DEFAULTS.icon,
-    steps: Annotated[int, typer.Option("--steps", help="Optimisation steps per icon.")] = _DEFAULTS.steps,
-    samples: Annotated[
-        int, typer.Option("--samples", help="How many activations; few images are shown in several crops to get them.")
-    ] = _DEFAULTS.samples,
-    per_image: Annotated[
-        int, typer.Option("--per-image", help="Activations from each view of an image, at random positions.")
-    ] = _DEFAULTS.per_image,
+    icon: IconOption = _DEFAULTS.icon,
+    steps: StepsOption = _DEFAULTS.steps,
+    samples: SampleOption = _DEFAULTS.samples,
+    per_image: PerImageOption = _DEFAULTS.per_image,
     min_count: Annotated[
         int, typer.Option("--min-count", help="Cells with fewer activations stay empty.")
     ] = _DEFAULTS.min_count,
-    reducer: Annotated[str, typer.Option("--reducer", help="Layout: umap, tsne or pca.")] = _DEFAULTS.reducer,
+    reducer: ReducerOption = _DEFAULTS.reducer,
     attempts: Annotated[int, typer.Option("--attempts", help="Draw each icon so often, keep the best.")] = 1,
     effects: Annotated[
         bool, typer.Option(help="Work out each activation's effect on every class: labels, and analysis later.")
     ] = True,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Show the atlas through this class, too: by effect.")
+    ] = None,
+    relax_pools: RelaxOption = False,
+    tiles: Annotated[
+        str, typer.Option("--tiles", help="What a cell shows: icons, photos (the nearest part of one), or both.")
+    ] = _DEFAULTS.tiles,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -94,9 +102,9 @@ def build_command(
     Samples activations over the images, lays them out with UMAP, averages them on grids and draws each cell's icon.
     OUT gets index.html, atlas.png, cells.json, icons/, store/ and, last of all, manifest.json.
 
-    Example: atlas build blocks.5 --images my-photos --grid 20,40 --out my-atlas
+    Example: atlas build blocks.5 --images my-photos --grid 20,40 --class tabby --out my-atlas
     """
-    wanted = _numbers(grid)
+    wanted = numbers(grid, "--grid")
     with bars(quiet=quiet) as progress:
         made = build(
             load_model(model, weights=weights, device=device),
@@ -115,6 +123,9 @@ def build_command(
             reducer=reducer,
             attempts=attempts,
             effects=effects,
+            classes=classes or [],
+            relax_pools=relax_pools,
+            tiles=tiles,
             seed=seed,
         )
     if as_json:
@@ -124,7 +135,8 @@ def build_command(
         console = Console(stderr=True)
         for level, count in made.manifest["cells"].items():
             console.print(f"{count} of {level} x {level} cells drawn")
-        console.print(f"median score {made.manifest['median_score']:.2f}")
+        if made.manifest["median_score"] is not None:
+            console.print(f"median score {made.manifest['median_score']:.2f}")
         if skipped:
             console.print(
                 f"{len(skipped)} image(s) skipped, see manifest.json; the first: {escape(skipped[0]['name'])}"
@@ -452,18 +464,14 @@ def _layer_table(name: str, weights: Path | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"--grid takes numbers with commas, such as 20,40; got {text!r}.") from None
-
-
 def _part(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match:
         raise UserError(f"--part takes a part such as 2/3, the second of three; got {text!r}.")
     return (int(match[1]), int(match[2]))
+
+
+class_commands.register(app)
 
 
 def main() -> None:

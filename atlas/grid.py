@@ -17,8 +17,9 @@ class Cell:
 
     `count`: how many vectors fell in; `xy`: the mean of their points (x to the right, y down, in the unit square);
     `mean`: (c,) mean of their raw activations; `exemplars`: (image, row, column) of the members nearest to the mean by
-    cosine, best first; `top`: (class, effect) pairs, strongest first, where effects are known; `score`: how well the
-    icon does its job, the cosine between the whitened mean and the activation that the icon causes, in [-1, 1].
+    cosine, best first; `nearest`: which vectors those are, by their row in the sample; `top`: (class, effect) pairs,
+    strongest first, where effects are known; `score`: how well the icon does its job, the cosine between the whitened
+    mean and the activation that the icon causes, in [-1, 1].
     """
 
     level: int
@@ -30,6 +31,7 @@ class Cell:
     exemplars: tuple[tuple[int, int, int], ...] = ()
     top: tuple[tuple[int, float], ...] = ()
     score: float | None = None
+    nearest: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -77,7 +79,7 @@ def bin_cells(
                 places = tuple((int(image[m]), int(position[m, 0]), int(position[m, 1])) for m in near)
                 top = () if effects is None else _top_classes(effects[members].mean(0, dtype=np.float64))
                 where = (float(middle[0]), float(middle[1]))
-                cells.append(Cell(level, row, col, len(members), where, mean, places, top))
+                cells.append(Cell(level, row, col, len(members), where, mean, places, top, nearest=tuple(near)))
     return tuple(cells)
 
 

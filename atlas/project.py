@@ -46,9 +46,14 @@ def named_reducer(reducer: str | Reducer) -> tuple[Reducer, str]:
     return reducer, known.get(reducer, getattr(reducer, "__qualname__", type(reducer).__name__))
 
 
+def vectors_needed(reducer: str) -> int:
+    """How many vectors a layout takes."""
+    return 3 if reducer == "pca" else NEIGHBORS + 2
+
+
 def check_vectors(vectors: Floats, reducer: str = "umap") -> None:
     """Raise `UserError` unless there are enough different vectors for a layout."""
-    needed = 3 if reducer == "pca" else NEIGHBORS + 2
+    needed = vectors_needed(reducer)
     if len(vectors) < needed:
         raise UserError(
             f"{reducer} needs at least {needed} activation vectors; there are {len(vectors)}. Use more "
@@ -92,6 +97,17 @@ def _tsne(vectors: Floats, seed: int) -> NDArray[np.floating]:
         perplexity=perplexity, metric="cosine", init="random", random_state=seed, n_jobs=1
     ).fit_transform(vectors)
     return layout
+
+
+def tsne_line(vectors: Floats, seed: int) -> NDArray[np.floating]:
+    """(n,) vectors laid out on a line, similar ones near each other: t-SNE by cosine."""
+    from sklearn.manifold import TSNE
+
+    perplexity = min(50.0, (len(vectors) - 1) / 3)
+    line: NDArray[np.floating] = TSNE(
+        n_components=1, perplexity=perplexity, metric="cosine", init="random", random_state=seed, n_jobs=1
+    ).fit_transform(vectors)[:, 0]
+    return line
 
 
 def _pca(vectors: Floats, seed: int) -> NDArray[np.floating]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featviz.errors import UserError
-from featviz.output import OutputFolder
+from featviz.output import OutputFolder, safe_name
 
 from .explorer import atlas_page
-from .figure import atlas_figure, save_figure
+from .figure import save_figure
 from .grid import Cell, bin_cells, cell_numbers
 from .icons import sheet
+from .panels import Panel, panels_figure
 from .sample import Sample
 from .settings import Settings
+
+# Commands whose folders hold an atlas at their root.
+ATLASES = ("build", "classes", "compare", "align")
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class Atlas:
 
     `cells`: every level's cells that got an icon; `pictures`: (cells, icon, icon, 3) their icons; `sample`: the vectors
     behind them; `xy`: (n, 2) their layout; `names`: the images' names by number; `manifest`: how it was made;
-    `classes`: the classes' names, where effects on them are known.
+    `classes`: the classes' names, where effects on them are known; `photos`: like `pictures`, the parts of photographs
+    nearest to the cells' means, where both are wanted.
     """
 
     settings: Settings
@@ -43,6 +49,7 @@ class Atlas:
     names: tuple[str, ...]
     manifest: Mapping[str, Any]
     classes: tuple[str, ...] = ()
+    photos: NDArray[np.uint8] | None = None
 
     @property
     def effects(self) -> NDArray[np.float32] | None:
@@ -58,24 +65,73 @@ class Atlas:
         """The grid sizes, as asked for."""
         return self.settings.grid
 
+    def cell_effects(self, label: int, level: int | None = None) -> dict[str, float]:
+        """Cell key -> the mean effect of the cell's activations on a class; a `UserError` where that is not known."""
+        level = self._level(level)
+        if self.effects is None:
+            raise UserError("this atlas knows no effects on classes: it was built without, or its network has none.")
+        numbers = cell_numbers(self.xy, level)
+        column = self.effects[:, label].astype(np.float64)
+        sums = np.bincount(numbers, weights=column, minlength=level**2) / np.bincount(numbers, minlength=level**2).clip(
+            1
+        )
+        return {cell.key: float(sums[cell.row * level + cell.col]) for cell in self.cells if cell.level == level}
+
     def icons(self, level: int | None = None) -> NDArray[np.uint8]:
         """All icons of a level in one RGBA sheet; empty cells are transparent."""
         return sheet(self.cells, self.pictures, self._level(level))
 
+    def panel(self, level: int | None = None, **options: Any) -> Panel:
+        """The cells of a level for a figure, each labelled with the class that it has the largest effect on."""
+        level = self._level(level)
+        shown = [number for number, cell in enumerate(self.cells) if cell.level == level]
+        pictures = self.pictures[shown]
+        if self.photos is not None:
+            pictures = np.concatenate([pictures, self.photos[shown]], 1)
+        cells = [self.cells[number] for number in shown]
+        labels = {cell.key: self.class_name(cell.top[0][0]) for cell in cells if cell.top}
+        return Panel(cells, pictures, level, **{"labels": labels, **options})
+
     def figure(self, level: int | None = None) -> Figure:
         """The atlas of a level (default: the first) as a matplotlib figure."""
-        level = self._level(level)
-        scores = [cell.score for cell in self.cells if cell.level == level and cell.score is not None]
-        title = f"Activation atlas of {self.manifest['model']}, layer {self.settings.layer}"
-        caption = (
-            f"{len(self.xy):,} activations of {self.manifest['images']['used']:,} images, {self.settings.reducer}; "
-            f"{len(scores)} of {level} × {level} cells; icon area by number of activations;\n"
-            f"score (cosine of the icon's own activation with the cell's whitened mean): median {np.median(scores):.2f}"
-        )
-        labels = {cell.key: self.class_name(cell.top[0][0]) for cell in self.cells if cell.level == level and cell.top}
-        if labels:
+        panel = self.panel(level)
+        caption = f"{self.caption(panel.level)}; icon area by number of activations"
+        scores = [cell.score for cell in panel.cells if cell.score is not None]
+        if scores:
+            score = "score (cosine of the icon's own activation with the cell's whitened mean): median"
+            caption += f"\n{score} {np.median(scores):.2f}"
+        if panel.labels:
             caption += "; labels: the class that the cell's activations have the largest effect on"
-        return atlas_figure(self.cells, self.pictures, level, title=title, caption=caption, labels=labels)
+        return panels_figure([panel], title=self._title, caption=caption)
+
+    def class_figure(self, label: int, level: int | None = None) -> Figure:
+        """The atlas through one class: icons as opaque as their cells speak for it (left), and against it (right)."""
+        level = self._level(level)
+        effects = self.cell_effects(label, level)
+        limit = max(map(abs, effects.values())) or 1.0
+        panels = [
+            self.panel(
+                level,
+                heading=f"{word} {self.class_name(label)}",
+                opacity={key: max(0.0, sign * value / limit) for key, value in effects.items()},
+                labels={},
+            )
+            for word, sign in (("for", 1), ("against", -1))
+        ]
+        caption = f"{self.caption(level)}\nopacity: the mean effect of a cell's activations, {limit:.3g} is opaque"
+        return panels_figure(panels, title=self._title, caption=caption)
+
+    @property
+    def _title(self) -> str:
+        return f"Activation atlas of {self.manifest['model']}, layer {self.settings.layer}"
+
+    def caption(self, level: int) -> str:
+        """What lies behind a level, in words."""
+        shown = sum(cell.level == level for cell in self.cells)
+        return (
+            f"{len(self.xy):,} activations of {self.manifest['images']['used']:,} images, {self.settings.reducer}; "
+            f"{shown} of {level} × {level} cells"
+        )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the atlas as the command line does; returns the folder."""
@@ -97,9 +153,16 @@ def load(folder: str | Path) -> Atlas:
     if not file.is_file():
         raise UserError(f"{str(folder)!r} holds no finished atlas (no manifest.json).")
     manifest = json.loads(file.read_text(encoding="utf-8"))
-    if manifest.get("command") != "build":
-        raise UserError(f"{str(folder)!r} was made by `atlas {manifest.get('command')}`, not by `atlas build`.")
-    settings = Settings(**{**manifest["settings"], "grid": tuple(manifest["settings"]["grid"])})
+    if manifest.get("command") not in ATLASES:
+        raise UserError(
+            f"{str(folder)!r} was made by `atlas {manifest.get('command')}`, not by {' or '.join(ATLASES)}."
+        )
+    return load_data(folder, manifest)
+
+
+def load_data(folder: Path, manifest: Mapping[str, Any], **changed: Any) -> Atlas:
+    """What `write_data` wrote; changed: settings other than the manifest's."""
+    settings = Settings(**{**manifest["settings"], "grid": tuple(manifest["settings"]["grid"]), **changed})
     store = zarr.open_group(str(folder / "store"), mode="r")
     arrays = {
         name: np.asarray(store[name]) for name in ("vectors", "image", "position", "box", "effects") if name in store
@@ -110,34 +173,37 @@ def load(folder: str | Path) -> Atlas:
         for cell in bin_cells(xy, found.vectors, found.image, found.position, levels=settings.grid, exemplars=0)
     }
     cells = tuple(_cell(entry, means) for entry in json.loads((folder / "cells.json").read_text(encoding="utf-8")))
-    pictures = np.stack([_tile(folder, cell, settings.icon) for cell in cells])
+    pictures = np.stack([_tile(folder / "icons", cell, settings.icon) for cell in cells])
+    photos = None
+    if settings.tiles == "both":
+        photos = np.stack([_tile(folder / "photos", cell, settings.icon) for cell in cells])
     names = tuple(json.loads((folder / "images.json").read_text(encoding="utf-8")))
     file = folder / "classes.json"
     classes = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
-    return Atlas(settings, cells, pictures, found, xy, names, manifest, classes)
+    return Atlas(settings, cells, pictures, found, xy, names, manifest, classes, photos)
 
 
-def write(atlas: Atlas, out: OutputFolder) -> None:
-    """Fill a claimed folder with everything an atlas holds, the manifest last."""
+def write(atlas: Atlas, out: OutputFolder, *, classes: Sequence[int] = ()) -> None:
+    """Fill a claimed folder with everything an atlas holds, the manifest last.
+
+    classes: those through which to show it too.
+    """
     start = time.monotonic()
-    figures: dict[int, bytes] = {}
+    figures: dict[str, bytes] = {}
     for place, level in enumerate(atlas.levels):
         name = "atlas.png" if place == 0 else f"atlas-{level}.png"
-        figures[level] = out.write(name, lambda path, level=level: save_figure(atlas.figure(level), path)).read_bytes()  # type: ignore[misc]
-        picture = Image.fromarray(atlas.icons(level))
-        out.write(f"icons/level-{level}.png", lambda path, picture=picture: picture.save(path, "PNG"))  # type: ignore[misc]
-    out.write_json("cells.json", [_entry(cell) for cell in atlas.cells])
-    out.write_json("images.json", list(atlas.names))
-    if atlas.effects is not None:
-        out.write_json("classes.json", list(atlas.classes))
-    _write_store(atlas, out.path / "store")
+        figures[f"{level} × {level} cells"] = _draw(out, name, atlas.figure(level))
+    for label in classes:
+        name = atlas.class_name(label)
+        figures[f"Through one class: {name}"] = _draw(out, f"class-{safe_name(name)}.png", atlas.class_figure(label))
+    write_data(atlas, out)
     facts = {
         "model": atlas.manifest["model"],
         **{**atlas.manifest["settings"], "grid": ", ".join(map(str, atlas.levels))},
         "vectors": f"{len(atlas.xy):,}",
         "images": f"{atlas.manifest['images']['used']:,} of {atlas.manifest['images']['source']}",
         "images skipped": len(atlas.manifest["images"]["skipped"]),
-        "median score": f"{atlas.manifest['median_score']:.3f}",
+        "median score": _said(atlas.manifest["median_score"]),
         "made with": ", ".join(f"{name} {number}" for name, number in atlas.manifest["versions"].items()),
     }
     title = f"Activation atlas: {atlas.manifest['model']}, {atlas.settings.layer}"
@@ -149,9 +215,35 @@ def write(atlas: Atlas, out: OutputFolder) -> None:
     out.finish({**atlas.manifest, "seconds": seconds})
 
 
-def _write_store(atlas: Atlas, path: Path) -> None:
+def write_data(atlas: Atlas, out: OutputFolder, folder: str = "", **more: NDArray[Any]) -> None:
+    """Write an atlas's cells, sheets of icons, names and arrays into a claimed folder, or into a folder inside it.
+
+    more: further arrays for the store, by name.
+    """
+    inside = f"{folder}/" if folder else ""
+    sheets = {"icons": atlas.pictures, "photos": atlas.photos}
+    for name, pictures in sheets.items():
+        for level in atlas.levels if pictures is not None else ():
+            picture = Image.fromarray(sheet(atlas.cells, pictures, level))  # type: ignore[arg-type]  # not None here
+            out.write(f"{inside}{name}/level-{level}.png", partial(picture.save, format="PNG"))
+    out.write_json(f"{inside}cells.json", [_entry(cell) for cell in atlas.cells])
+    out.write_json(f"{inside}images.json", list(atlas.names))
+    if atlas.effects is not None:
+        out.write_json(f"{inside}classes.json", list(atlas.classes))
+    _write_store(atlas, out.path / inside / "store", more)
+
+
+def _draw(out: OutputFolder, name: str, figure: Figure) -> bytes:
+    return out.write(name, partial(save_figure, figure)).read_bytes()
+
+
+def _said(score: float | None) -> str:
+    return "no icons drawn" if score is None else f"{score:.3f}"
+
+
+def _write_store(atlas: Atlas, path: Path, more: Mapping[str, NDArray[Any]]) -> None:
     store = zarr.open_group(str(path), mode="w")
-    arrays: dict[str, NDArray[Any]] = {**atlas.sample.arrays(), "xy": atlas.xy}
+    arrays: dict[str, NDArray[Any]] = {**atlas.sample.arrays(), "xy": atlas.xy, **more}
     for level in atlas.levels:
         numbers = cell_numbers(atlas.xy, level)
         drawn = [cell.row * level + cell.col for cell in atlas.cells if cell.level == level]
@@ -169,6 +261,7 @@ def _entry(cell: Cell) -> dict[str, Any]:
         "xy": [round(value, 6) for value in cell.xy],
         "top": [[label, round(effect, 6)] for label, effect in cell.top],
         "exemplars": [list(place) for place in cell.exemplars],
+        "nearest": list(cell.nearest),
         "score": None if cell.score is None else round(cell.score, 6),
     }
 
@@ -185,10 +278,11 @@ def _cell(entry: Mapping[str, Any], means: Mapping[str, NDArray[np.float32]]) ->
         tuple((place[0], place[1], place[2]) for place in entry["exemplars"]),
         tuple((pair[0], pair[1]) for pair in entry["top"]),
         entry["score"],
+        tuple(entry["nearest"]),
     )
 
 
 def _tile(folder: Path, cell: Cell, size: int) -> NDArray[np.uint8]:
-    with Image.open(folder / "icons" / f"level-{cell.level}.png") as picture:
+    with Image.open(folder / f"level-{cell.level}.png") as picture:
         box = (cell.col * size, cell.row * size, (cell.col + 1) * size, (cell.row + 1) * size)
         return np.asarray(picture.crop(box).convert("RGB"))

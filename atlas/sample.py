@@ -216,10 +216,11 @@ def sample(
     Few images are shown in several seeded random crops each; of many, a seeded choice is scanned. effects: works out
     each vector's effects on the classes, where they are wanted.
 
-    Raises `UserError` for a layer without spatial positions and where no finite vector is found.
+    Raises `UserError` where no finite vector is found.
     """
     trunk = Trunk(model, [layer])
-    check_spatial(trunk, layer)
+    _, rows, columns = trunk.map_size(layer)
+    per_image = min(per_image, len(inner_positions(rows, columns)))
     sampler = Sampler(layer, per_image=per_image, seed=seed, effects=effects)
     wanted_views = math.ceil(samples / per_image)
     views = max(1, math.ceil(wanted_views / len(images)))
@@ -252,6 +253,6 @@ def check_spatial(trunk: Trunk, layer: str) -> tuple[int, int, int]:
     if rows * columns == 1:
         raise UserError(
             f"layer {layer!r} has no spatial positions (its map is 1 x 1): an atlas samples positions of a map. "
-            "Give an earlier layer; `atlas layers` shows the size of each."
+            "Give an earlier layer; `atlas layers` shows the size of each. Or lay out whole images: --tiles photos."
         )
     return channels, rows, columns

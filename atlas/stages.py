@@ -171,13 +171,23 @@ def first_views(images: Images, model: Model, count: int) -> list[Tensor]:
     return views
 
 
-def checked_layer(model: Model, layer: str | None) -> str:
-    """The layer given, else the model's own default; a `UserError` where it is none or has no positions."""
+def median_score(cells: Sequence[Cell]) -> float | None:
+    """The middle of the icons' scores, None where none were drawn."""
+    scores = [cell.score for cell in cells if cell.score is not None]
+    return float(np.median(scores)) if scores else None
+
+
+def checked_layer(model: Model, layer: str | None, *, single: bool = False) -> str:
+    """The layer given, else the model's own default; a `UserError` where it is none or has no positions.
+
+    single: one position, such as that of features or logits, is enough.
+    """
     name = layer or model.default_layer
     if name is None:
         raise UserError(f"{model.name} has no default layer; `atlas layers {model.name}` lists them.")
     find_layer(model.network, name)
-    check_spatial(Trunk(model, [name], fold=False), name)
+    trunk = Trunk(model, [name], fold=False)
+    trunk.map_size(name) if single else check_spatial(trunk, name)
     return name
 
 

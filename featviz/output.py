@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -138,6 +140,16 @@ class OutputFolder:
     def _clear(self) -> None:
         for entry in self.path.iterdir():
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def safe_name(name: str) -> str:
+    """A name as part of a file's name: different names stay different.
+
+    Spaces become underscores; of a name with other signs that a file system may refuse, a digest follows.
+    """
+    changed = re.sub(r"[^\w.-]", "_", name)
+    plain = changed == (name if "_" in name else name.replace(" ", "_"))
+    return changed if plain else f"{changed}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _load_arrays(file: Path) -> Arrays:

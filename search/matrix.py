@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz.errors import UserError, unknown
+from featviz.output import safe_name
 
 from .topk import Ranking, RunningTopK
 
@@ -51,7 +50,7 @@ class MatrixFile:
                 mapped.flush()
 
     def _file(self, what: str) -> Path:
-        return self.folder / f"{safe(self.name)}.{what}.npy"
+        return self.folder / f"{safe_name(self.name)}.{what}.npy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,19 +132,13 @@ def claim_matrix(folder: Path, identity: Mapping[str, Any], labels: Sequence[int
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "identity": wanted,
-        "readouts": {name: safe(name) for name in identity["readouts"]},
+        "readouts": {name: safe_name(name) for name in identity["readouts"]},
         "labels": list(labels),
         "paths": list(paths),
     }
     draft = folder / f".{os.getpid()}-matrix.json"
     draft.write_text(json.dumps(about), encoding="utf-8")
     draft.replace(file)
-
-
-def safe(name: str) -> str:
-    """A name as part of a file's name: what had to be changed is told apart by a digest of the whole."""
-    changed = re.sub(r"[^\w.-]", "_", name)
-    return changed if changed == name else f"{changed}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _mapped(file: Path, shape: tuple[int, int], kind: type, unseen: float) -> Any:

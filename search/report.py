@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from featviz.output import OutputFolder
+from featviz.output import OutputFolder, safe_name
 from featviz.progress import Progress, silent
 
 from .diverse import chosen
 from .exemplars import Exemplars
 from .layer_exemplars import Exemplar
-from .matrix import safe
 from .sheet import layer_sheet, unit_sheet
 
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
@@ -36,10 +35,10 @@ def write(
     files = []
     for layer in found.layers:
         sheet = layer_sheet(found, layer, progress=progress)
-        files.append(folder.write(f"layer-{safe(layer)}.png", partial(sheet.save, format="PNG")))
+        files.append(folder.write(f"layer-{safe_name(layer)}.png", partial(sheet.save, format="PNG")))
     for done, (layer, channel) in enumerate(units, 1):
         sheet = unit_sheet(found, layer, channel)
-        files.append(folder.write(f"units/{safe(layer)}_{channel}.png", partial(sheet.save, format="PNG")))
+        files.append(folder.write(f"units/{safe_name(layer)}_{channel}.png", partial(sheet.save, format="PNG")))
         progress("drawing sheets", done, len(units))
     return {str(file.relative_to(folder.path)): file.read_bytes() for file in files}
 

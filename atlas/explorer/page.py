@@ -36,27 +36,27 @@ figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .8125r
 def atlas_page(
     *,
     title: str,
-    figures: Mapping[int, bytes],
+    figures: Mapping[str, bytes],
     facts: Mapping[str, Any],
     cells: Sequence[Cell],
     names: Sequence[str],
     class_name: Callable[[int], str] = str,
 ) -> str:
-    """HTML of an atlas: `figures` maps a level to its PNG; `facts` are shown as a table; `names` are the images' names.
+    """HTML of an atlas: `figures` maps a heading to a PNG; `facts` are shown as a table; `names` are the images' names.
 
     class_name: what a class is called.
 
     Nothing is fetched and nothing runs: the page's policy allows inline pictures and styles alone.
     """
     pictures = "".join(
-        f"<h2>{level} × {level} cells</h2>"
-        f'<img alt="Activation atlas, {level} by {level} cells" src="data:image/png;base64,{_base64(png)}">'
-        for level, png in figures.items()
+        f'<h2>{escape(heading)}</h2><img alt="{escape(heading)}" src="{picture_source(png)}">'
+        for heading, png in figures.items()
     )
+    levels = dict.fromkeys(cell.level for cell in cells)
     tables = "".join(
-        _cells(level, [cell for cell in cells if cell.level == level], names, class_name) for level in figures
+        cells_table(level, [cell for cell in cells if cell.level == level], names, class_name) for level in levels
     )
-    return document(title, f"{pictures}{_facts(facts)}{tables}")
+    return document(title, f"{pictures}{facts_table(facts)}{tables}")
 
 
 def render_page(*, title: str, certificates: Sequence[Certificate], folder: Path, facts: Mapping[str, Any]) -> str:
@@ -68,7 +68,7 @@ def render_page(*, title: str, certificates: Sequence[Certificate], folder: Path
         f"{escape(', '.join(evidence(entry)))}</figcaption></figure>"
         for entry in certificates
     )
-    return document(title, f'<div class="sheet">{figures}</div>{_facts(facts)}')
+    return document(title, f'<div class="sheet">{figures}</div>{facts_table(facts)}')
 
 
 def sheets_page(*, title: str, sheets: Mapping[str, bytes], facts: Mapping[str, Any]) -> str:
@@ -80,7 +80,7 @@ def sheets_page(*, title: str, sheets: Mapping[str, bytes], facts: Mapping[str, 
         f'<h2>{escape(name.removesuffix(".png"))}</h2><img alt="{escape(name)}" src="{picture_source(png)}">'
         for name, png in sheets.items()
     )
-    return document(title, f"{figures}{_facts(facts)}")
+    return document(title, f"{figures}{facts_table(facts)}")
 
 
 def _more(entry: Certificate) -> str:
@@ -126,12 +126,12 @@ def document(title: str, body: str, *, style: str = "", script: str = "") -> str
     )
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
+def facts_table(facts: Mapping[str, Any]) -> str:
     rows = "".join(f"<tr><th>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>" for key, value in facts.items())
     return f"<h2>How it was made</h2><table>{rows}</table>"
 
 
-def _cells(level: int, cells: Sequence[Cell], names: Sequence[str], class_name: Callable[[int], str]) -> str:
+def cells_table(level: int, cells: Sequence[Cell], names: Sequence[str], class_name: Callable[[int], str]) -> str:
     rows = "".join(
         f'<tr><td class="n">{cell.row}</td><td class="n">{cell.col}</td><td class="n">{cell.count}</td>'
         f'<td class="n">{"" if cell.score is None else format(cell.score, ".2f")}</td>'

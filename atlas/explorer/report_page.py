@@ -1,4 +1,4 @@
-"""The page of a final layer's study: its conclusion, figures, and trees to move about in."""
+"""The page of a study: its conclusion in words, figures, tables, and trees to move about in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from .page import document, picture_source
+from .page import document, facts_table, picture_source
 
 # Wheel zooms about the pointer, dragging moves, double click shows all: by the SVG's view box.
 _SCRIPT = """
@@ -51,18 +51,24 @@ ol.conclusion li { margin: .5rem 0; max-width: 75ch; }
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it: an SVG tree, a PNG, or a table (rows of the same fields)."""
+    """A heading and what stands below it: an SVG tree, a PNG, a table (rows of the same fields), finished HTML."""
 
     title: str
     svg: str = ""
     png: bytes = b""
     table: Sequence[Mapping[str, Any]] = ()
+    html: str = ""
 
 
-def tree_page(*, title: str, lines: Sequence[str], sections: Sequence[Section]) -> str:
-    """Self-contained HTML."""
+def report_page(
+    *, title: str, lines: Sequence[str], sections: Sequence[Section], facts: Mapping[str, Any] | None = None
+) -> str:
+    """Self-contained HTML: the conclusion, what it rests on, how it was made; a script only where there is a tree."""
     found = "".join(f"<li>{escape(line)}</li>" for line in lines)
     body = f'<h2>Conclusion</h2><ol class="conclusion">{found}</ol>{"".join(map(_section, sections))}'
+    body += facts_table(facts) if facts else ""
+    if not any(section.svg for section in sections):
+        return document(title, body, style=_STYLE)
     return document(title, body + f"<script>{_SCRIPT}</script>", style=_STYLE, script=_digest(_SCRIPT))
 
 
@@ -80,7 +86,7 @@ def _section(section: Section) -> str:
             for row in section.table
         )
         parts.append(f"<table><tr>{head}</tr>{rows}</table>")
-    return "".join(parts)
+    return "".join(parts) + section.html
 
 
 def _cell(value: Any) -> str:

@@ -1,0 +1,256 @@
+"""The command `atlas classes`: one class's atlas, or those of its channels, into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from featviz.effects import NoClassesError
+from featviz.errors import UserError
+from featviz.models import Model
+from featviz.output import OutputFolder
+from featviz.progress import Progress, silent
+from search.images import Images, open_images
+
+from .class_atlas import CONFUSING, DEFAULTS, RANDOM, WHOLE, ClassAtlas, ClassPanel, chosen_channels, class_panel
+from .explorer.page import cells_table
+from .explorer.report_page import Section, report_page
+from .figure import save_figure
+from .project import Reducer, named_reducer
+from .result import Atlas, load_data, write_data
+from .sample import Sample
+from .settings import Settings
+from .stages import Clock, Stages, checked_layer, keep_nothing, median_score, versions
+
+
+def class_atlas(
+    model: Model,
+    layer: str,
+    label: str | int,
+    images: str | Path | Images,
+    *,
+    by: str = "both",
+    count: int | None = None,
+    channels: str | Sequence[int] | None = None,
+    sample_of: Atlas | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    reducer: str | Reducer = "tsne",
+    workers: int | None = None,
+    progress: Progress = silent,
+    **settings: Any,
+) -> ClassAtlas:
+    """The atlas of the activations of a layer that speak for a class (name or number), tinted by how much they do.
+
+    by: those whose strongest effect is on the class (`rank`), the `count` with the strongest effect on it
+    (`magnitude`; as `members` takes it), or `both`. channels: lay out, whiten, draw and attribute within some channels
+    alone: numbers, or the class's `discriminative` or `confusing` terminal features of the final layer's
+    asymmetric-Laplace split (at the last feature map); beside them the other kind, and random channels of the same
+    number. sample_of: an atlas of the same layer whose activations to use. settings: the other fields of `Settings`; as
+    many `samples` as images allow do good.
+
+    Carter, Armstrong, Schubert, Johnson and Olah 2019, "Activation Atlas", Distill: class activation atlases. Raises
+    `UserError` for a network without logits of classes, and where too few activations belong to the class.
+    """
+    reduce, name = named_reducer(reducer)
+    wanted = Settings(layer=checked_layer(model, layer), reducer=name, **{**DEFAULTS, **settings})
+    source = open_images(images)
+    number = model.class_index(label)
+    panels = {WHOLE: None} if channels is None else chosen_channels(model, layer, number, channels, seed=wanted.seed)
+    identity = {
+        "command": "classes",
+        "settings": asdict(wanted),
+        "class": number,
+        "by": [by, count],
+        "channels": {name: None if each is None else list(each) for name, each in panels.items()},
+        **source_identity(model, source, sample_of),
+    }
+    folder = None if out is None else OutputFolder.claim(out, identity, overwrite=overwrite)
+    if folder is not None and folder.finished:
+        return load_class_atlas(folder.path)
+    run = Stages(model, source, wanted, keep_nothing if folder is None else folder.arrays, workers, progress)
+    clock = Clock()
+    whole, about = whole_sample(run, sample_of)
+    clock.lap("sample")
+    drawn = tuple(
+        class_panel(run, whole, number, reduce, about, by=by, count=count, name=each, channels=kept)
+        for each, kept in panels.items()
+    )
+    clock.lap("panels")
+    manifest = {
+        **about,
+        "command": "classes",
+        "settings": asdict(drawn[0].atlas.settings),
+        "versions": versions(),
+        "class": {"index": number, "name": drawn[0].atlas.class_name(number)},
+        "by": {"rule": by, "count": count},
+        "panels": [panel_facts(panel) for panel in drawn],
+        "conclusion": _lines(drawn),
+        "seconds": clock.laps,
+        "identity": identity,
+    }
+    made = ClassAtlas(number, by, drawn, manifest)
+    if folder is not None:
+        _write(made, folder)
+    return made
+
+
+def source_identity(model: Model, source: Images, sample_of: Atlas | None) -> dict[str, Any]:
+    """What the sample depends on besides the settings."""
+    taken = None if sample_of is None else sample_of.manifest["identity"]
+    return {"weights": model.fingerprint, "images": source.fingerprint, "sample_of": taken}
+
+
+def whole_sample(run: Stages, sample_of: Atlas | None) -> tuple[Sample, dict[str, Any]]:
+    """All activations with their effects, drawn anew or from an atlas; and what figures say of them.
+
+    Raises `UserError` where there are no effects on classes, and for an atlas of other weights, images or layer.
+    """
+    if not run.settings.effects:
+        raise UserError("class atlases are made of effects on classes: they cannot be switched off.")
+    if sample_of is None:
+        found, report = run.sample()
+    else:
+        _check_same(run, sample_of)
+        found, report = sample_of.sample, dict(sample_of.manifest["images"])
+    if found.effects is None:
+        raise NoClassesError(f"{run.model.name} returns no logits of classes: there are no effects on classes to map.")
+    images = {"source": Path(run.images.source).name, "notes": list(run.images.notes), **report}
+    return found, {"model": run.model.name, "images": images, "vectors": len(found)}
+
+
+def _check_same(run: Stages, other: Atlas) -> None:
+    identity = other.manifest["identity"]
+    given = {"weights": run.model.fingerprint, "images": run.images.fingerprint}
+    differing = [name for name, value in given.items() if identity[name] != value]
+    if other.settings.layer != run.settings.layer:
+        differing.append(f"layer ({other.settings.layer!r}, not {run.settings.layer!r})")
+    if differing:
+        raise UserError(f"the atlas whose activations to use has other {', other '.join(differing)}.")
+
+
+def panel_facts(panel: ClassPanel) -> dict[str, Any]:
+    """A panel in the manifest."""
+    atlas = panel.atlas
+    return {
+        "panel": panel.name,
+        "class": atlas.class_name(panel.label),
+        "index": panel.label,
+        "channels": None if panel.channels is None else list(panel.channels),
+        "vectors": len(panel.rows),
+        "images": len(np.unique(atlas.sample.image)),
+        "strongest class of": panel.winners,
+        "recall": None if panel.recall is None else round(panel.recall, 4),
+        "cells": len(atlas.cells),
+        "cells of the class": round(panel.own_cells, 4),
+        "median score": None if (score := median_score(atlas.cells)) is None else round(score, 4),
+        "settings": {"grid": list(atlas.levels), "min_count": atlas.settings.min_count},
+    }
+
+
+def panel_row(panel: ClassPanel) -> dict[str, Any]:
+    """A panel in a page's table."""
+    facts = panel_facts(panel)
+    del facts["index"], facts["settings"]
+    return {**facts, "channels": None if panel.channels is None else len(panel.channels)}
+
+
+def _lines(panels: Sequence[ClassPanel]) -> list[str]:
+    """What is found, in words."""
+    first = panels[0]
+    atlas, name = first.atlas, first.atlas.class_name(first.label)
+    from_images = len(np.unique(atlas.sample.image))
+    lines = [
+        f"{len(first.rows):,} activations of {from_images:,} images speak for {name}; it has the strongest effect of "
+        f"all classes in {first.winners:,}, and in {first.own_cells:.0%} of the {len(atlas.cells)} cells."
+    ]
+    if first.channels is None:
+        return lines
+    held = {panel.name: panel for panel in panels}
+    control = held[RANDOM]
+    if first.name == CONFUSING:
+        lines[0] = (
+            f"{len(first.rows):,} activations of {from_images:,} images speak against {name} by its confusing "
+            f"channels; in {first.own_cells:.0%} of the {len(atlas.cells)} cells against no class more."
+        )
+    for panel in panels:
+        if panel.recall is not None:
+            lines.append(
+                f"Of the activations with their strongest effect on {name} over all channels, the {panel.name} "
+                f"{len(panel.channels or ())} alone name the class in {panel.recall:.0%}."
+            )
+    shown = next((panel for panel in panels if panel.recall is not None and panel.name != RANDOM), None)
+    if shown is not None and shown.recall is not None and control.recall is not None:
+        tells = shown.recall > 2 * control.recall and shown.own_cells > 0.5
+        lines.append(
+            f"So the {shown.name} channels {'show' if tells else 'do not show'} the class"
+            f"{'' if tells else ': most of their cells, or most of its activations, they give to others'}."
+        )
+    return lines
+
+
+def _write(made: ClassAtlas, folder: OutputFolder) -> None:
+    file = folder.write("atlas.png", partial(save_figure, made.figure()))
+    sections = [Section(made.name, png=file.read_bytes())]
+    for place, panel in enumerate(made.panels):
+        write_panel(panel, folder, panel.name if place else "")
+    if len(made.panels) > 1:
+        sections.append(Section("Beside each other", table=[panel_row(panel) for panel in made.panels]))
+    sections += [cells_section(panel) for panel in made.panels]
+    facts = page_facts(made.manifest)
+    title = f"{made.name} in {made.atlas.settings.layer} of {made.manifest['model']}"
+    page = report_page(title=title, lines=made.manifest["conclusion"], sections=sections, facts=facts)
+    folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    folder.finish(made.manifest)
+
+
+def load_class_atlas(folder: str | Path) -> ClassAtlas:
+    """The class atlas that `atlas classes` wrote into a folder."""
+    folder = Path(folder)
+    manifest = OutputFolder(folder, {}).manifest()
+    panels = [
+        load_panel(folder / (facts["panel"] if place else ""), manifest, facts)
+        for place, facts in enumerate(manifest["panels"])
+    ]
+    return ClassAtlas(manifest["class"]["index"], manifest["by"]["rule"], tuple(panels), manifest)
+
+
+def write_panel(panel: ClassPanel, folder: OutputFolder, inside: str) -> None:
+    """A panel's data, into a folder inside the claimed one."""
+    write_data(panel.atlas, folder, inside, row=panel.rows)
+
+
+def load_panel(folder: Path, manifest: dict[str, Any], facts: dict[str, Any]) -> ClassPanel:
+    """What `write_panel` wrote; facts: the panel's in the manifest."""
+    changed = {**facts["settings"], "grid": tuple(facts["settings"]["grid"])}
+    atlas = load_data(folder, manifest, **changed)
+    rows = np.asarray(zarr.open_group(str(folder / "store"), mode="r")["row"])
+    channels = None if facts["channels"] is None else tuple(facts["channels"])
+    return ClassPanel(
+        facts["panel"], facts["index"], atlas, rows, channels, facts["strongest class of"], facts["recall"]
+    )
+
+
+def cells_section(panel: ClassPanel) -> Section:
+    """A panel's cells as a table."""
+    atlas = panel.atlas
+    html = cells_table(atlas.levels[0], atlas.cells, atlas.names, atlas.class_name)
+    return Section(f"{panel.name}: {atlas.class_name(panel.label)}", html=html)
+
+
+def page_facts(manifest: dict[str, Any]) -> dict[str, Any]:
+    """How it was made, for a page."""
+    return {
+        "model": manifest["model"],
+        **manifest["settings"],
+        "vectors": f"{manifest['vectors']:,}",
+        "images": f"{manifest['images']['used']:,} of {manifest['images']['source']}",
+        "effects, linear approximation": f"correlation {manifest['images'].get('effects_linearity')} with what happens",
+        "made with": ", ".join(f"{name} {number}" for name, number in manifest["versions"].items()),
+    }

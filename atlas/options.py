@@ -1,0 +1,47 @@
+"""Options that the commands have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featviz.errors import UserError
+
+ModelOption = Annotated[str, typer.Option("--model", help="efficientnet_lite0, timm/NAME, torchvision/NAME, ...")]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="Local .safetensors or .pth file instead of the published weights.")
+]
+ImagesOption = Annotated[
+    str, typer.Option("--images", help="A folder, `photos` (embedded), or a data set such as imagenette.")
+]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", help="Processes that decode images.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same machine (a CPU): same bytes.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="On an error, show the traceback.")]
+SampleOption = Annotated[
+    int, typer.Option("--samples", help="How many activations; few images are shown in several crops to get them.")
+]
+PerImageOption = Annotated[
+    int, typer.Option("--per-image", help="Activations from each view of an image, at random positions.")
+]
+ReducerOption = Annotated[str, typer.Option("--reducer", help="Layout: umap, tsne or pca.")]
+IconOption = Annotated[int, typer.Option("--icon", help="Pixels per side of an icon.")]
+StepsOption = Annotated[int, typer.Option("--steps", help="Optimisation steps per icon.")]
+RelaxOption = Annotated[
+    bool, typer.Option("--relax-pools", help="Effects by a smooth derivative of max pooling: less noise, less true.")
+]
+
+
+def numbers(text: str, option: str, kind: type[int] | type[float] = int) -> tuple[int | float, ...]:
+    """Numbers with commas between; a `UserError` naming the option where there are others."""
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        example = "20,40" if kind is int else "0.2,0.4"
+        raise UserError(f"{option} takes numbers with commas, such as {example}; got {text!r}.") from None

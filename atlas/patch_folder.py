@@ -1,0 +1,371 @@
+"""The command `atlas patch`: does a patch make a network take one class for another, and more often than chance?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featviz.errors import UserError
+from featviz.layers import OUTPUT
+from featviz.models import Model
+from featviz.output import OutputFolder
+from featviz.progress import Progress, silent
+from featviz.trunk import Trunk
+from search.decode import open_upright
+from search.images import Images, open_images
+
+from .class_atlas import DEFAULTS, class_name
+from .explorer.report_page import Section, report_page
+from .figure import save_figure
+from .patch_figure import Step, strip_figure, sweep_figure
+from .patch_search import Candidate, best_of, candidates, thumbnail
+from .patches import (
+    CORNERS,
+    SIZES,
+    Outcome,
+    Views,
+    as_patch,
+    noise_patches,
+    outcome,
+    paste,
+    photo_patches,
+    probabilities,
+    right_views,
+    wilson,
+)  # fmt: skip
+from .settings import Settings
+from .stages import Clock, Stages, checked_layer, keep_nothing, versions
+
+AUTO = "auto"
+# Views to search on, beside those to test on; patches of noise and of photographs to hold a patch against.
+_SEARCHED, NOISE, PHOTOS = 25, 3, 20
+
+
+@dataclass(frozen=True)
+class PatchTest:
+    """What a patch (channels, side, side) in [0, 1] does to images of one class.
+
+    `found`: what patches.json holds: in sum, per size and corner, and the same for patches of noise and of random
+    photographs; `manifest`: how it was tested, and the `conclusion` in words.
+    """
+
+    patch: Tensor
+    found: dict[str, Any]
+    manifest: dict[str, Any]
+
+    @property
+    def share(self) -> float:
+        """Of the views rightly classified before, the share that the best size and corner turn into the target."""
+        return float(self.found["fixed"]["share"])
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """What a patch does to `views`, n of them rightly classified before, of `tried`.
+
+    `outcome`: the patch's; `noise`: those of patches of noise, at all sizes; `photos`: those of random photographs'
+    patches, at the size that works best for the patch alone; `found`: where the patch comes from, if it was searched
+    for; `before`: (n, classes) probabilities without a patch; `steps`: one view with the patch at every size.
+    """
+
+    patch: Tensor
+    views: Views
+    tried: int
+    outcome: Outcome
+    noise: tuple[Outcome, ...]
+    photos: tuple[Outcome, ...]
+    found: Candidate | None
+    before: Tensor
+    steps: tuple[Step, ...]
+    names: tuple[str, str]
+
+    @property
+    def best_photo(self) -> int:
+        """Views that the best of the random photographs' patches flips, at the patch's size and its own best corner."""
+        return max((each.flips_fixed for each in self.photos), default=0)
+
+
+def patch_test(
+    model: Model,
+    source: str | int,
+    target: str | int,
+    images: str | Path | Images,
+    *,
+    patch: str | Path = AUTO,
+    layer: str | None = None,
+    sizes: Sequence[float] = SIZES,
+    views: int = 50,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: Progress = silent,
+    **settings: Any,
+) -> PatchTest:
+    """Paste a patch into views of one class and count how many the network then takes for another.
+
+    patch: an image file, or `auto`: parts of photographs behind the cells of `layer` that speak the most for the target
+    against the source are tried on other views of the source, and the one that flips the most is tested. images: with
+    labels; few images of the source are shown in several seeded crops. sizes: sides as shares of the view's. views: how
+    many to show, of which those count that are rightly classified without a patch. settings: of the sample that `auto`
+    takes its candidates from (`Settings`).
+
+    Beside it stand patches of noise and of random photographs. Carter, Armstrong, Schubert, Johnson and Olah 2019,
+    "Activation Atlas", Distill: "further isolating classes". Raises `UserError` where no view can be flipped.
+    """
+    run, identity = _checked(model, source, target, images, patch, layer, sizes, views, settings, workers, progress)
+    labels = (identity["classes"][0], identity["classes"][1])
+    folder = None if out is None else OutputFolder.claim(out, identity, overwrite=overwrite)
+    if folder is not None and folder.finished:
+        stored = json.loads((folder.path / "patches.json").read_text(encoding="utf-8"))
+        return PatchTest(as_patch(model, open_upright(folder.path / "patch.png")), stored, folder.manifest())
+    run = Stages(model, run.images, run.settings, keep_nothing if folder is None else folder.arrays, workers, progress)
+    clock, seed = Clock(), run.settings.seed
+    shown, tried = right_views(model, run.images, labels[0], views, seed=seed, workers=workers, progress=progress)
+    names = (class_name(model, labels[0]), class_name(model, labels[1]))
+    if not len(shown):
+        raise UserError(f"not one of {tried} views labelled {names[0]!r} is classified so: there is nothing to flip.")
+    clock.lap("views")
+    found, rows = None, list[dict[str, Any]]()
+    if str(patch) == AUTO:
+        found, rows = _search(run, labels, views, tuple(sizes))
+        square = found.patch
+        clock.lap("search")
+    else:
+        square = as_patch(model, open_upright(Path(patch)))
+    made = _tested(run, labels, names, shown, tried, square, found, tuple(sizes))
+    clock.lap("test")
+    manifest = {
+        "command": "patch",
+        "model": model.name,
+        "patch": AUTO if found is not None else Path(patch).name,
+        "classes": [{"index": label, "name": name} for label, name in zip(labels, names, strict=True)],
+        "settings": asdict(run.settings) if found is not None else {"seed": seed},
+        "versions": versions(),
+        "images": {"source": Path(run.images.source).name, "notes": list(run.images.notes)},
+        "conclusion": _lines(made, run.images, model),
+        "seconds": clock.laps,
+        "identity": identity,
+    }
+    facts = _summary(made)
+    if rows:
+        facts["candidates"] = [{**row, "image": run.images.names[row["image"]]} for row in rows]
+    if folder is not None:
+        _write(made, folder, model, facts, manifest)
+    return PatchTest(square, facts, manifest)
+
+
+def _checked(
+    model: Model,
+    source: str | int,
+    target: str | int,
+    images: str | Path | Images,
+    patch: str | Path,
+    layer: str | None,
+    sizes: Sequence[float],
+    views: int,
+    settings: dict[str, Any],
+    workers: int | None,
+    progress: Progress,
+) -> tuple[Stages, dict[str, Any]]:
+    """What is to be done, checked before anything is written, and what identifies it."""
+    labels = [model.class_index(source), model.class_index(target)]
+    if labels[0] == labels[1]:
+        raise UserError(f"both classes are {class_name(model, labels[0])!r}: a patch turns one class into another.")
+    if not sizes or min(sizes) <= 0:
+        raise UserError(f"--sizes takes shares of an image's side, such as 0.2,0.4; got {list(sizes)}.")
+    if max(sizes) > 1:
+        raise UserError(
+            f"a patch of {max(sizes):g} times the image's side is larger than the image: give sizes up to 1."
+        )
+    if views < 1:
+        raise UserError(f"--views starts at 1; got {views}.")
+    wanted = Settings(layer=checked_layer(model, layer), **{**DEFAULTS, **settings})
+    file: list[Any] = [AUTO, asdict(wanted)]
+    if str(patch) != AUTO:
+        try:
+            open_upright(Path(patch))
+        except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
+            raise UserError(f"--patch takes an image file, or auto; {str(patch)!r} is neither: {error}") from error
+        file = [Path(patch).name, Path(patch).stat().st_size, wanted.seed]
+    run = Stages(model, open_images(images), wanted, workers=workers, progress=progress)
+    identity = {
+        "command": "patch",
+        "classes": labels,
+        "patch": file,
+        "sizes": list(sizes),
+        "views": views,
+        "weights": model.fingerprint,
+        "images": run.images.fingerprint,
+    }
+    return run, identity
+
+
+def _search(
+    run: Stages, labels: tuple[int, int], views: int, sizes: tuple[float, ...]
+) -> tuple[Candidate, list[dict[str, Any]]]:
+    """The best patch on views that the test does not use."""
+    held, _ = right_views(
+        run.model, run.images, labels[0], _SEARCHED, skip=views, seed=run.settings.seed, workers=run.workers,
+        progress=run.progress,
+    )  # fmt: skip
+    if not len(held):
+        raise UserError("no other view of the source is rightly classified: there is nothing to search a patch on.")
+    found = candidates(run, *labels)
+    if not found:
+        raise UserError("no activation speaks for the target against the source in a photograph of another class.")
+    return best_of(run.model, found, held, *labels, sizes=sizes, progress=run.progress)
+
+
+def _tested(
+    run: Stages,
+    labels: tuple[int, int],
+    names: tuple[str, str],
+    shown: Views,
+    tried: int,
+    patch: Tensor,
+    found: Candidate | None,
+    sizes: tuple[float, ...],
+) -> _Tested:
+    """The patch and its controls on the views."""
+    model, seed = run.model, run.settings.seed
+    trunk = Trunk(model, [OUTPUT])
+    work = NOISE + PHOTOS + 1
+    own = outcome(model, shown, patch, *labels, sizes=sizes, trunk=trunk)
+    run.progress("testing", 1, work)
+    noise = []
+    for square in noise_patches(model, NOISE, seed=seed):
+        noise.append(outcome(model, shown, square, *labels, sizes=sizes, trunk=trunk))
+        run.progress("testing", 1 + len(noise), work)
+    photos: list[Outcome] = []
+    size = sizes[own.fixed[0]]
+    for square in photo_patches(model, run.images, PHOTOS, without=labels, seed=seed):
+        photos.append(outcome(model, shown, square, *labels, sizes=[size], trunk=trunk))
+        run.progress("testing", 1 + NOISE + len(photos), work)
+    before = probabilities(trunk, shown.pixels)
+    steps = _steps(trunk, shown, patch, own)
+    return _Tested(patch, shown, tried, own, tuple(noise), tuple(photos), found, before, steps, names)
+
+
+def _steps(trunk: Trunk, shown: Views, patch: Tensor, own: Outcome) -> tuple[Step, ...]:
+    """The view that is taken for the target with the most sizes, with the patch in its best corner growing."""
+    corner = own.fixed[1]
+    view = int(own.to_target[:, corner].sum(0).argmax())
+    pixels = shown.pixels[view : view + 1]
+    pictures = [pixels, *(paste(pixels, patch, size, CORNERS[corner]) for size in own.sizes)]
+    found = probabilities(trunk, torch.cat(pictures))
+    return tuple(
+        Step(size, picture[0], each) for size, picture, each in zip((0.0, *own.sizes), pictures, found, strict=True)
+    )
+
+
+def _share(hits: int, count: int) -> dict[str, Any]:
+    low, high = wilson(hits, count)
+    return {"flipped": hits, "of": count, "share": round(hits / count, 4), "interval": [round(low, 4), round(high, 4)]}
+
+
+def _summary(made: _Tested) -> dict[str, Any]:
+    """What patches.json holds: per size and corner, and in sum; the same for noise and random photographs."""
+    own, count = made.outcome, len(made.views)
+    size, corner = own.fixed
+    rows = [
+        {
+            "size": each,
+            "corner": name,
+            "tried": made.tried,
+            "correct_before": count,
+            "flipped_to_target": int(own.to_target[row, column].sum()),
+            "flipped_to_anything": int(own.to_anything[row, column].sum()),
+            "mean_probability_of_target": round(float(own.probability[row, column, :, 1].mean()), 4),
+            "noise_to_target": _mean([int(other.to_target[row, column].sum()) for other in made.noise]),
+            "noise_to_anything": _mean([int(other.to_anything[row, column].sum()) for other in made.noise]),
+        }
+        for row, each in enumerate(own.sizes)
+        for column, name in enumerate(CORNERS)
+    ]
+    photos = [each.flips_fixed for each in made.photos]
+    return {
+        "source": made.names[0],
+        "target": made.names[1],
+        "views": made.tried,
+        "images": len(np.unique(made.views.image)),
+        "correct_before": count,
+        "fixed": {"size": own.sizes[size], "corner": CORNERS[corner], **_share(own.flips_fixed, count)},
+        "best_of_all": _share(own.flips_best, count),
+        "noise_fixed": _share(max((each.flips_fixed for each in made.noise), default=0), count),
+        "noise_best_of_all": _share(max((each.flips_best for each in made.noise), default=0), count),
+        "photos_fixed_best": _share(made.best_photo, count),
+        "photos_fixed": photos,
+        "sizes": rows,
+    }
+
+
+def _mean(counts: Sequence[int]) -> float:
+    return round(float(np.mean(counts)), 3) if counts else 0.0
+
+
+def _lines(made: _Tested, images: Images, model: Model) -> list[str]:
+    """What is found, in words."""
+    found = _summary(made)
+    source, target = made.names
+    fixed, best = found["fixed"], found["best_of_all"]
+    of_images = f"{found['correct_before']} views of {found['images']} image{'s' * (found['images'] != 1)}"
+    photos = [_percent(found[key]["share"]) for key in ("noise_fixed", "noise_best_of_all", "photos_fixed_best")]
+    mean = _mean([each.flips_fixed for each in made.photos]) / found["correct_before"]
+    lines = [
+        f"In the {fixed['corner']} corner at {fixed['size']:.0%} of the side, the patch turns {fixed['share']:.0%} "
+        f"({_interval(fixed)}) of {of_images} from {source} into {target}; with each view's best size and corner "
+        f"{best['share']:.0%} ({_interval(best)}).",
+        f"The best of {len(made.noise)} patches of noise: {photos[0]}, and {photos[1]}. The best of {len(made.photos)} "
+        f"random parts of photographs at that size: {photos[2]}; their mean {_percent(mean)}.",
+    ]
+    if made.found is not None:
+        other = class_name(model, made.found.other)
+        lines.insert(
+            0,
+            f"The patch is a part of {images.names[made.found.image]}, near a cell that speaks for {target} against "
+            f"{source}, and for {other}. It was chosen on other views.",
+        )
+    if found["images"] < 10:
+        lines.append(
+            f"All views are of {found['images']} image{'s' * (found['images'] != 1)}: the intervals say how sure the "
+            "shares are for views of these, not for the class."
+        )
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}"
+
+
+def _interval(share: dict[str, Any]) -> str:
+    return f"95 % interval {share['interval'][0]:.0%} to {share['interval'][1]:.0%}"
+
+
+def _write(made: _Tested, folder: OutputFolder, model: Model, found: dict[str, Any], manifest: dict[str, Any]) -> None:
+    own = made.outcome
+    folder.write_json("patches.json", found)
+    folder.write("patch.png", partial(thumbnail(made.patch).save, format="PNG"))
+    title = f"From {made.names[0]} to {made.names[1]} by a patch: {model.name}"
+    strip = strip_figure(made.steps, own.source, own.target, partial(class_name, model), title=title)
+    before = made.before[:, [own.source, own.target]].mean(0).tolist()
+    sweep = sweep_figure(own, made.noise, made.photos, (before[0], before[1]), made.names)
+    sections = [
+        Section(heading, png=folder.write(name, partial(save_figure, figure)).read_bytes())
+        for heading, name, figure in (
+            ("One view, with the patch at every size", "strip.png", strip),
+            ("Over sizes", "sweep.png", sweep),
+        )
+    ]
+    sections.append(Section("Every size and corner", table=found["sizes"]))
+    facts = {"model": model.name, "patch": manifest["patch"], "views": made.tried}
+    page = report_page(title=title, lines=manifest["conclusion"], sections=sections, facts=facts)
+    folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    folder.finish(manifest)

@@ -1,0 +1,57 @@
+"""The part of a photograph that an activation saw, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from featviz.models import Model
+from featviz.progress import Progress, silent
+from search.decode import Box
+from search.images import Images
+from search.receptive import effective_size, receptive_fields
+from search.sheet import crop
+
+from .grid import Cell
+from .sample import Sample
+from .stages import first_views
+
+# Photographs whose gradients say how far a position sees.
+_MEASURED = 8
+
+
+class Photographs:
+    """Crops of the images behind a sample: of each vector, the part of its image that moves it.
+
+    The middle nine tenths of the gradient's energy about the place that the position looks at (`effective_size`), kept
+    inside the view that the network was shown.
+    """
+
+    def __init__(self, model: Model, layer: str, images: Images, found: Sample, *, seed: int = 0) -> None:
+        self.images, self.found = images, found
+        self._fields = receptive_fields(model, [layer])[layer]
+        views = first_views(images, model, _MEASURED)
+        size = model.preprocess.size
+        self._extent = effective_size(model, layer, torch.stack(views), seed=seed) if views else (size[0], size[1])
+
+    def box(self, row: int) -> Box:
+        """Of a row of the sample: left, top, right, bottom in pixels of the upright original."""
+        place, view = self.found.position[row], self.found.box[row].tolist()
+        seen = self._fields.effective_box(int(place[0]), int(place[1]), self._extent)
+        return self._fields.in_image(seen, (view[0], view[1], view[2], view[3]))
+
+    def crop(self, row: int, side: int) -> Image.Image:
+        """That part as a square picture of so many pixels."""
+        return crop(self.images.open(int(self.found.image[row])), self.box(row), side)
+
+    def of_cells(self, cells: Sequence[Cell], side: int, *, progress: Progress = silent) -> NDArray[np.uint8]:
+        """(cells, side, side, 3): for each cell, the part of the photograph whose activation is nearest to its mean."""
+        pictures = []
+        for number, cell in enumerate(cells, 1):
+            pictures.append(np.asarray(self.crop(cell.nearest[0], side)))
+            progress("cutting photographs", number, len(cells))
+        return np.stack(pictures)
