@@ -215,6 +215,7 @@ def patch_command(
         map(str, SIZES)
     ),
     views: Annotated[int, typer.Option("--views", help="Images of the source, or seeded crops of fewer.")] = 50,
+    sample_of: FromOption = None,
     samples: SampleOption = _SETTINGS.samples,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -241,6 +242,7 @@ def patch_command(
             layer=layer,
             sizes=wanted,
             views=views,
+            sample_of=_atlas(sample_of),
             out=out,
             overwrite=overwrite,
             workers=workers,

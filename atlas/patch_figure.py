@@ -87,12 +87,11 @@ def sweep_figure(
             sizes, most / count, color=NOISE, marker="s", linestyle="--", label=f"the best of {len(noise)} of noise"
         )
     if photos:
-        shares = [each.flips_fixed / count for each in photos]
-        size = photos[0].sizes[0]
-        left.scatter(
-            [size] * len(shares), shares, color=PHOTO, marker="_", s=120, linewidths=2, zorder=3,
-            label=f"{len(shares)} random parts of photographs",
-        )  # fmt: skip
+        each_size = np.array([each.to_target.sum(2).max(1) for each in photos]) / count
+        left.plot(
+            sizes, each_size.max(0), color=PHOTO, linestyle=":", label=f"the best of {len(photos)} random photographs"
+        )
+        left.scatter(np.tile(sizes, len(photos)), each_size.ravel(), color=PHOTO, marker="_", s=60, alpha=0.6)
     left.set(ylim=(-0.03, 1.03), xlabel="side of the patch, of the image's", ylabel=f"taken for {names[1]}")
     left.legend(frameon=False, fontsize=8.5)
     best = own.to_target.sum(2).argmax(1)

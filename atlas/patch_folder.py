@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz.errors import UserError
@@ -41,6 +42,7 @@ from .patches import (
     right_views,
     wilson,
 )  # fmt: skip
+from .result import Atlas
 from .settings import Settings
 from .stages import Clock, Stages, checked_layer, keep_nothing, versions
 
@@ -71,9 +73,9 @@ class PatchTest:
 class _Tested:
     """What a patch does to `views`, n of them rightly classified before, of `tried`.
 
-    `outcome`: the patch's; `noise`: those of patches of noise, at all sizes; `photos`: those of random photographs'
-    patches, at the size that works best for the patch alone; `found`: where the patch comes from, if it was searched
-    for; `before`: (n, classes) probabilities without a patch; `steps`: one view with the patch at every size.
+    `outcome`: the patch's; `noise`: those of patches of noise; `photos`: those of random parts of photographs;
+    `found`: where the patch comes from, if it was searched for; `before`: (n, classes) probabilities without a patch;
+    `steps`: one view with the patch at every size.
     """
 
     patch: Tensor
@@ -88,9 +90,11 @@ class _Tested:
     names: tuple[str, str]
 
     @property
-    def best_photo(self) -> int:
-        """Views that the best of the random photographs' patches flips, at the patch's size and its own best corner."""
-        return max((each.flips_fixed for each in self.photos), default=0)
+    def photos_flips(self) -> NDArray[np.int64]:
+        """(photographs, sizes) views that each of the random photographs' parts flips in its own best corner."""
+        return np.array([each.to_target.sum(2).max(1) for each in self.photos], np.int64).reshape(
+            -1, len(self.outcome.sizes)
+        )
 
 
 def patch_test(
@@ -103,6 +107,7 @@ def patch_test(
     layer: str | None = None,
     sizes: Sequence[float] = SIZES,
     views: int = 50,
+    sample_of: Atlas | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -115,12 +120,14 @@ def patch_test(
     against the source are tried on other views of the source, and the one that flips the most is tested. images: with
     labels; few images of the source are shown in several seeded crops. sizes: sides as shares of the view's. views: how
     many to show, of which those count that are rightly classified without a patch. settings: of the sample that `auto`
-    takes its candidates from (`Settings`).
+    takes its candidates from (`Settings`); sample_of: an atlas of the layer, whose activations to use instead.
 
     Beside it stand patches of noise and of random photographs. Carter, Armstrong, Schubert, Johnson and Olah 2019,
     "Activation Atlas", Distill: "further isolating classes". Raises `UserError` where no view can be flipped.
     """
+    taken = None if sample_of is None else sample_of.manifest["identity"]
     run, identity = _checked(model, source, target, images, patch, layer, sizes, views, settings, workers, progress)
+    identity["sample_of"] = taken
     labels = (identity["classes"][0], identity["classes"][1])
     folder = None if out is None else OutputFolder.claim(out, identity, overwrite=overwrite)
     if folder is not None and folder.finished:
@@ -135,7 +142,7 @@ def patch_test(
     clock.lap("views")
     found, rows = None, list[dict[str, Any]]()
     if str(patch) == AUTO:
-        found, rows = _search(run, labels, views, tuple(sizes))
+        found, rows = _search(run, labels, views, tuple(sizes), sample_of)
         square = found.patch
         clock.lap("search")
     else:
@@ -209,7 +216,7 @@ def _checked(
 
 
 def _search(
-    run: Stages, labels: tuple[int, int], views: int, sizes: tuple[float, ...]
+    run: Stages, labels: tuple[int, int], views: int, sizes: tuple[float, ...], sample_of: Atlas | None
 ) -> tuple[Candidate, list[dict[str, Any]]]:
     """The best patch on views that the test does not use."""
     held, _ = right_views(
@@ -218,7 +225,7 @@ def _search(
     )  # fmt: skip
     if not len(held):
         raise UserError("no other view of the source is rightly classified: there is nothing to search a patch on.")
-    found = candidates(run, *labels)
+    found = candidates(run, *labels, sample_of)
     if not found:
         raise UserError("no activation speaks for the target against the source in a photograph of another class.")
     return best_of(run.model, found, held, *labels, sizes=sizes, progress=run.progress)
@@ -245,9 +252,8 @@ def _tested(
         noise.append(outcome(model, shown, square, *labels, sizes=sizes, trunk=trunk))
         run.progress("testing", 1 + len(noise), work)
     photos: list[Outcome] = []
-    size = sizes[own.fixed[0]]
     for square in photo_patches(model, run.images, PHOTOS, without=labels, seed=seed):
-        photos.append(outcome(model, shown, square, *labels, sizes=[size], trunk=trunk))
+        photos.append(outcome(model, shown, square, *labels, sizes=sizes, trunk=trunk))
         run.progress("testing", 1 + NOISE + len(photos), work)
     before = probabilities(trunk, shown.pixels)
     steps = _steps(trunk, shown, patch, own)
@@ -290,7 +296,8 @@ def _summary(made: _Tested) -> dict[str, Any]:
         for row, each in enumerate(own.sizes)
         for column, name in enumerate(CORNERS)
     ]
-    photos = [each.flips_fixed for each in made.photos]
+    photos = made.photos_flips
+    best = photos.max(0, initial=0)
     return {
         "source": made.names[0],
         "target": made.names[1],
@@ -301,8 +308,12 @@ def _summary(made: _Tested) -> dict[str, Any]:
         "best_of_all": _share(own.flips_best, count),
         "noise_fixed": _share(max((each.flips_fixed for each in made.noise), default=0), count),
         "noise_best_of_all": _share(max((each.flips_best for each in made.noise), default=0), count),
-        "photos_fixed_best": _share(made.best_photo, count),
-        "photos_fixed": photos,
+        "photos_fixed_best": _share(int(best[size]), count),
+        "photos_fixed": photos[:, size].tolist(),
+        "by_size": [
+            {"size": each, "flipped": int(own.to_target[row].sum(1).max()), "best_photo": int(best[row])}
+            for row, each in enumerate(own.sizes)
+        ],
         "sizes": rows,
     }
 
@@ -318,7 +329,7 @@ def _lines(made: _Tested, images: Images, model: Model) -> list[str]:
     fixed, best = found["fixed"], found["best_of_all"]
     of_images = f"{found['correct_before']} views of {found['images']} image{'s' * (found['images'] != 1)}"
     photos = [_percent(found[key]["share"]) for key in ("noise_fixed", "noise_best_of_all", "photos_fixed_best")]
-    mean = _mean([each.flips_fixed for each in made.photos]) / found["correct_before"]
+    mean = _mean(found["photos_fixed"]) / found["correct_before"]
     lines = [
         f"In the {fixed['corner']} corner at {fixed['size']:.0%} of the side, the patch turns {fixed['share']:.0%} "
         f"({_interval(fixed)}) of {of_images} from {source} into {target}; with each view's best size and corner "
@@ -333,6 +344,12 @@ def _lines(made: _Tested, images: Images, model: Model) -> list[str]:
             f"The patch is a part of {images.names[made.found.image]}, near a cell that speaks for {target} against "
             f"{source}, and for {other}. It was chosen on other views.",
         )
+    twice = [row for row in found["by_size"] if row["flipped"] >= 2 * max(1, row["best_photo"])]
+    if twice:
+        told = ", ".join(f"{row['flipped']} against {row['best_photo']} at {row['size']:.0%}" for row in twice)
+        lines.append(f"It turns at least twice as many views as the best of the random parts of the same size: {told}.")
+    else:
+        lines.append("At no size does it turn twice as many views as the best of the random parts of the same size.")
     if found["images"] < 10:
         lines.append(
             f"All views are of {found['images']} image{'s' * (found['images'] != 1)}: the intervals say how sure the "

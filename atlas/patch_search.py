@@ -22,6 +22,7 @@ from .grid import bin_cells
 from .patches import CORNERS, Views, as_patch, outcome
 from .photos import Photographs
 from .project import tsne_line
+from .result import Atlas
 from .stages import Stages
 
 # The gradient's cells that candidates come from, photographs of each, and how far around what the position sees.
@@ -47,13 +48,13 @@ class Candidate:
     difference: float
 
 
-def candidates(run: Stages, source: int, target: int) -> list[Candidate]:
+def candidates(run: Stages, source: int, target: int, sample_of: Atlas | None = None) -> list[Candidate]:
     """Parts of photographs, of neither class, behind the cells that speak most for the target against the source.
 
     The comparison's layout without its icons (`compare`). Photographs labelled with either class are left out: a shark
     pasted into a picture makes it one of a shark, which says nothing about the network.
     """
-    whole, _ = whole_sample(run, None)
+    whole, _ = whole_sample(run, sample_of)
     assert whole.effects is not None
     rows = np.union1d(*(members(whole.effects, label) for label in (source, target)))
     labels = np.array(run.images.labels)[whole.image[rows]]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from toys import Positions, noise_folder, toy_model
 
-from atlas.sample import Sampler, inner_positions, sample
+from atlas.sample import Revisitor, Sampler, inner_positions, revisit, sample
 from featviz.errors import UserError
 from featviz.models import Model
 from search.images import open_images
@@ -138,3 +138,50 @@ def test_a_network_that_gives_only_nan_is_an_error(noise_images: Path) -> None:
 
     with pytest.raises(UserError, match="no finite activation vector"):
         sample(Model.wrap(Broken(), size=16), "out", open_images(noise_images), samples=24, per_image=1)
+
+
+def test_revisiting_the_same_layer_finds_the_same_vectors_whatever_the_order_of_rows(noise_images: Path) -> None:
+    model, images = toy_model(), open_images(noise_images)
+    found, _, _ = sample(model, "4", images, samples=200, per_image=4)
+    shuffled = found.part(np.random.default_rng(0).permutation(len(found))[:150])
+    again, rows = revisit(model, "4", images, shuffled, (8, 8))
+    assert rows.tolist() == list(range(150))
+    assert np.allclose(again.vectors, shuffled.vectors, atol=1e-5)
+    assert np.array_equal(again.position, shuffled.position)
+
+
+def test_in_a_map_of_another_size_a_position_stays_at_its_place_in_the_view(noise_images: Path) -> None:
+    coarse, fine = (Model.wrap(Positions(rows, columns), size=48) for rows, columns in ((4, 6), (8, 18)))
+    images = open_images(noise_images)
+    found, _, _ = sample(coarse, "encode", images, samples=100, per_image=4)
+    again, _ = revisit(fine, "encode", images, found, (4, 6))
+    # The middle of the coarse cell: at 2 rows and 3 columns of the fine map to one of the coarse.
+    assert np.array_equal(again.vectors[:, 0], found.position[:, 0] * 2 + 1)
+    assert np.array_equal(again.vectors[:, 1], found.position[:, 1] * 3 + 1)
+    back, _ = revisit(coarse, "encode", images, again, (8, 18))
+    assert np.array_equal(back.position, found.position)
+
+
+def test_rows_of_images_that_have_gone_are_left_out_of_a_revisit(tmp_path: Path) -> None:
+    images = open_images(noise_folder(tmp_path / "images", 12))
+    found, _, _ = sample(toy_model(), "4", images, samples=48, per_image=4)
+    (tmp_path / "images" / "003.png").unlink()
+    again, rows = revisit(toy_model(), "4", images, found, (8, 8))
+    assert 3 not in again.image
+    assert np.array_equal(found.image[rows], again.image)
+    assert len(rows) == 44
+
+
+def test_a_revisit_can_be_kept_and_taken_up_again() -> None:
+    places = {(0, 0): torch.tensor([[0, 1]]), (1, 0): torch.tensor([[2, 2], [1, 0]])}
+    maps = torch.randn(2, 3, 4, 4)
+    whole, first, second = (Revisitor("x", places) for _ in range(3))
+    whole.update(_batch(maps, [0, 1]))
+    first.update(_batch(maps[:1], [0]))
+    second.update(_batch(maps[1:], [1]))
+    second.merge(first)
+    again = Revisitor("x", places)
+    again.load(second.state())
+    for name, values in whole.state().items():
+        assert torch.equal(values, again.state()[name])
+    assert torch.equal(whole.state()["vectors"], torch.stack([maps[0, :, 0, 1], maps[1, :, 2, 2], maps[1, :, 1, 0]]))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -9,8 +11,11 @@ from toys import toy_model
 from featviz.classifier import find_classifier
 from featviz.effects import ClassEffects
 from featviz.errors import UserError
+from featviz.layers import OUTPUT
 from featviz.models import Model
 from featviz.trunk import Trunk
+from search.decode import central_view
+from search.images import open_images
 
 
 def _by_backward(found: ClassEffects, images: Tensor, positions: Tensor, label: int) -> Tensor:
@@ -156,3 +161,36 @@ def test_networks_without_classes_are_refused() -> None:
         ClassEffects(toy_model(), "output")
     with pytest.raises(UserError, match="no layer '77'"):
         ClassEffects(toy_model(), "77")
+
+
+@pytest.mark.slow
+def test_summed_over_an_images_positions_the_class_it_is_taken_for_has_the_largest_effect_for_nine_in_ten(
+    lite0: Model, image_sample: Path
+) -> None:
+    images = open_images(image_sample)
+    found = ClassEffects(lite0, "blocks.6")
+    _, rows, columns = found.trunk.map_size("blocks.6")
+    every = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))[None]
+    right = largest = 0
+    for number in range(0, len(images), 10):
+        view = central_view(images.open(number), lite0.preprocess)[None]
+        if int(found.trunk(view)[OUTPUT].argmax()) == images.labels[number]:
+            right += 1
+            largest += int(found(view, every).sum((0, 1)).argmax()) == images.labels[number]
+    assert right > 30
+    assert largest / right >= 0.9
+
+
+@pytest.mark.parametrize("layer", ["blocks.5", "blocks.6"])
+def test_effects_of_some_channels_equal_autograd_over_those_and_those_of_all_are_their_sum(
+    lite0: Model, layer: str
+) -> None:
+    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    positions = torch.tensor([[[1, 2], [3, 3]], [[0, 0], [6, 5]]])
+    channels, _, _ = ClassEffects(lite0, layer).trunk.map_size(layer)
+    whole = ClassEffects(lite0, layer)(images, positions)
+    parts = [ClassEffects(lite0, layer, channels=range(start, channels, 2))(images, positions) for start in (0, 1)]
+    assert torch.allclose(parts[0] + parts[1], whole, atol=1e-5)
+    assert (parts[0] - whole).abs().max() > 1e-2
+    with pytest.raises(UserError, match=f"0 to {channels - 1}"):
+        ClassEffects(lite0, layer, channels=[channels])

@@ -287,6 +287,20 @@ def test_the_first_view_is_the_central_crop_and_the_others_are_not(tmp_path: Pat
         assert not torch.equal(own[1], own[2])
 
 
+def test_given_boxes_are_the_views_that_are_scanned(tmp_path: Path) -> None:
+    images = _folder(tmp_path, 4)
+    model = Model.wrap(nn.Sequential(nn.Identity()), size=SIDE, mean=(0.0,) * 3, std=(1.0,) * 3)
+    boxes = {2: [(0.0, 0.0, 9.0, 9.0), (3.0, 2.0, 12.0, 11.0)], 0: [(1.0, 1.0, 8.0, 8.0)]}
+    record = Record()
+    scanned = scan(model, images, ["0"], [record], boxes=boxes)
+    assert (scanned.images, scanned.views) == (2, 3)
+    assert list(zip(record.index.tolist(), record.view.tolist(), strict=True)) == [(2, 0), (2, 1), (0, 0)]
+    assert [tuple(box) for box in record.box.tolist()] == [*boxes[2], *boxes[0]]
+    part = images.open(2).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=boxes[2][1])
+    expected = torch.from_numpy(np.array(part)).permute(2, 0, 1) / 255
+    torch.testing.assert_close(record.maps("0")[1], expected, atol=1.5 / 255, rtol=0)
+
+
 def test_a_view_shows_what_its_box_names(tmp_path: Path) -> None:
     images = _folder(tmp_path, 4)
     model = Model.wrap(nn.Sequential(nn.Identity()), size=SIDE, mean=(0.0,) * 3, std=(1.0,) * 3)
