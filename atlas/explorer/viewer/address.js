@@ -1,0 +1,31 @@
+// The whole state in the page's address, so that a link shows what one sees.
+
+const FIELDS = ["map", "beside", "level", "x", "y", "zoom", "cell", "class", "sign", "strength", "plain", "labels"];
+
+function toAddress(state) {
+  const parts = new URLSearchParams();
+  for (const field of FIELDS) {
+    const value = state[field];
+    if (value === null || value === undefined || value === "") continue;
+    parts.set(field, typeof value === "number" && !Number.isInteger(value) ? value.toFixed(5) : String(value));
+  }
+  return `#${parts}`;
+}
+
+// What an address says, as far as it can be understood.
+function fromAddress(address) {
+  const parts = new URLSearchParams(address.replace(/^#/, ""));
+  const state = {};
+  for (const field of ["x", "y", "zoom", "strength"]) {
+    const value = Number(parts.get(field));
+    if (parts.has(field) && Number.isFinite(value)) state[field] = value;
+  }
+  for (const field of ["map", "beside", "level", "class", "sign"]) {
+    if (/^-?\d+$/.test(parts.get(field) ?? "")) state[field] = Number(parts.get(field));
+  }
+  for (const field of ["plain", "labels"]) {
+    if (parts.has(field)) state[field] = parts.get(field) === "true";
+  }
+  if (/^\d+\/\d+\/\d+$/.test(parts.get("cell") ?? "")) state.cell = parts.get("cell");
+  return state;
+}

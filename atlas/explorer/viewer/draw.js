@@ -1,0 +1,122 @@
+// Cells on a canvas: icons by count, filter, tint, labels, outlines.
+
+const LABEL = "600 11px system-ui, sans-serif";
+
+// Blue against, white at zero, red for: like the figures' scale.
+function tintColor(share) {
+  const ends = share < 0 ? [33, 102, 172] : [178, 24, 43];
+  const part = Math.min(1, Math.abs(share)) ** 0.8;
+  return `rgb(${ends.map((end) => Math.round(247 + (end - 247) * part)).join(" ")})`;
+}
+
+// view: {level, camera, context, colors, filter, marked, labels, plain, ready, shift, opacity}
+function drawLevel(view) {
+  const { level, camera, context, filter, shift = 0, opacity = 1, plain } = view;
+  const side = camera.side / level.grid;
+  const [left, top] = camera.toScreen(0, 0);
+  const [first, above] = camera.toAtlas(0, 0).map((place) => Math.max(0, Math.floor(place * level.grid)));
+  const [last, below] = camera.toAtlas(camera.width, camera.height).map((place) => Math.min(level.grid - 1, Math.floor(place * level.grid)));
+  const limit = level.tint ? (level.limit ??= level.tint.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-9)) : 0;
+  for (let row = above; row <= below; row++) {
+    for (let col = first; col <= last; col++) {
+      const cell = level.index[row * level.grid + col];
+      if (cell < 0) continue;
+      const alpha = filter ? filter(level, cell) : 1;
+      const x = left + col * side + shift;
+      const y = top + row * side;
+      if (level.tint && !filter) {
+        context.globalAlpha = opacity;
+        context.fillStyle = tintColor(level.tint[cell] / limit);
+        context.fillRect(x, y, side + 0.5, side + 0.5);
+      }
+      if (alpha <= 0.004) continue;
+      const wide = side * (plain ? 1 : level.side[cell]) * (level.tint ? 0.84 : 0.98);
+      const rest = (side - wide) / 2;
+      context.globalAlpha = alpha * opacity;
+      const sheet = level.sheet(cell, view.ready);
+      if (sheet) {
+        const [from, down] = level.place(cell);
+        context.drawImage(sheet, from, down, level.pixels, level.pixels, x + rest, y + rest, wide, wide);
+      } else {
+        context.fillStyle = view.colors.empty;
+        context.fillRect(x + rest, y + rest, wide, wide);
+        if (sheet === false && side > 40) writeIn(context, "picture missing", x, y, side, view.colors);
+      }
+    }
+  }
+  context.globalAlpha = 1;
+  if (view.labels && side >= 26) drawLabels(view, side, [left + shift, top], [first, last, above, below]);
+}
+
+// So many columns and rows apart that no label lies over another, at the same cells wherever one moves.
+function drawLabels({ level, context, colors, filter, opacity = 1 }, side, [left, top], [first, last, above, below]) {
+  const every = Math.max(1, Math.ceil(104 / side));
+  const rows = Math.max(1, Math.ceil(56 / side));
+  context.font = LABEL;
+  context.textBaseline = "alphabetic";
+  context.lineJoin = "round";
+  context.globalAlpha = opacity;
+  for (let row = above; row <= below; row++) {
+    if (row % rows) continue;
+    for (let col = first; col <= last; col++) {
+      const cell = level.index[row * level.grid + col];
+      if (cell < 0 || col % every !== (Math.floor(row / rows) * (every >> 1)) % every) continue;
+      if (level.top[cell * CELL_CLASSES] < 0 || (filter && filter(level, cell) < 0.15)) continue;
+      const name = level.book.className(level.top[cell * CELL_CLASSES]);
+      writeIn(context, name, left + col * side, top + row * side, side * every, colors, side);
+    }
+  }
+  context.globalAlpha = 1;
+}
+
+function writeIn(context, text, x, y, width, colors, height = width) {
+  context.font = LABEL;
+  context.lineWidth = 3;
+  context.strokeStyle = "rgba(0 0 0 / .7)";
+  context.fillStyle = "#fff";
+  const shown = shortened(context, text, width - 8);
+  context.strokeText(shown, x + 4, y + height - 5);
+  context.fillText(shown, x + 4, y + height - 5);
+}
+
+const lengths = new Map();
+function shortened(context, text, width) {
+  if (!lengths.has(text)) lengths.set(text, context.measureText(text).width);
+  const length = lengths.get(text);
+  if (length <= width) return text;
+  const kept = Math.max(1, Math.floor((text.length * width) / length) - 1);
+  return `${[...text].slice(0, kept).join("")}…`;
+}
+
+function outline({ context, camera, shift = 0 }, level, cell, color, width) {
+  const side = camera.side / level.grid;
+  const [x, y] = camera.toScreen(level.col[cell] / level.grid, level.row[cell] / level.grid);
+  context.lineWidth = width + 2;
+  context.strokeStyle = "rgba(255 255 255 / .9)";
+  context.strokeRect(x + shift, y, side, side);
+  context.lineWidth = width;
+  context.strokeStyle = color;
+  context.strokeRect(x + shift, y, side, side);
+}
+
+// What the two ends mean, and the line where neither has it.
+function drawEnds({ context, camera, colors, shift = 0 }, ends) {
+  const [middle] = camera.toScreen(0.5, 0);
+  context.strokeStyle = colors.ink;
+  context.globalAlpha = 0.5;
+  context.lineWidth = 1;
+  context.setLineDash([2, 4]);
+  context.beginPath();
+  context.moveTo(middle + shift, 0);
+  context.lineTo(middle + shift, camera.height);
+  context.stroke();
+  context.setLineDash([]);
+  context.globalAlpha = 1;
+  context.font = "600 13px system-ui, sans-serif";
+  context.fillStyle = colors.ink;
+  context.textAlign = "left";
+  context.fillText(`← ${ends[0]}`, 10 + shift, camera.height - 12);
+  context.textAlign = "right";
+  context.fillText(`${ends[1]} →`, camera.width - 10 + shift, camera.height - 12);
+  context.textAlign = "left";
+}

@@ -1,0 +1,63 @@
+// Type-ahead search over all classes: an input with a list (the ARIA combobox pattern).
+
+function classSearch(book, choose) {
+  const list = element("ul", { class: "aa-list", role: "listbox", id: "aa-list", hidden: true, "aria-label": "classes" });
+  const input = element("input", {
+    type: "search", role: "combobox", placeholder: "class…", "aria-label": "show the map through a class", autocomplete: "off",
+    "aria-expanded": "false", "aria-controls": "aa-list", "aria-autocomplete": "list", spellcheck: "false",
+  });
+  let found = [];
+  let active = -1;
+  const close = () => {
+    list.hidden = true;
+    input.setAttribute("aria-expanded", "false");
+    input.removeAttribute("aria-activedescendant");
+  };
+  const mark = (number) => {
+    active = number;
+    [...list.children].forEach((option, place) => option.setAttribute("aria-selected", place === number));
+    const option = list.children[number];
+    if (option) {
+      input.setAttribute("aria-activedescendant", option.id);
+      option.scrollIntoView({ block: "nearest" });
+    }
+  };
+  const take = (label) => {
+    input.value = book.className(label);
+    close();
+    choose(label);
+  };
+  const show = () => {
+    const text = input.value.trim().toLowerCase();
+    found = text ? matches(book.classes, text) : [];
+    list.replaceChildren(...found.map((label, place) => element("li", {
+      role: "option", id: `aa-option-${place}`, "data-class": label, onmousedown: (event) => { event.preventDefault(); take(label); },
+    }, book.className(label))));
+    list.hidden = !found.length;
+    input.setAttribute("aria-expanded", String(found.length > 0));
+    mark(found.length ? 0 : -1);
+    if (!text) choose(null);
+  };
+  input.addEventListener("input", show);
+  input.addEventListener("blur", close);
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowDown" && found.length) mark((active + 1) % found.length);
+    else if (event.key === "ArrowUp" && found.length) mark((active + found.length - 1) % found.length);
+    else if (event.key === "Enter" && active >= 0 && !list.hidden) take(found[active]);
+    else if (event.key === "Escape") { input.value = ""; close(); choose(null); } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  return { input, list, set: (label) => { input.value = label === null ? "" : book.className(label); close(); } };
+}
+
+// Numbers of the classes whose names begin with the text, then those with a word that does, then those that hold it.
+function matches(classes, text, most = 40) {
+  const ranked = [[], [], []];
+  classes.forEach((name, label) => {
+    const place = name.toLowerCase().indexOf(text);
+    if (place < 0) return;
+    ranked[place === 0 ? 0 : /[\s,-]/.test(name[place - 1]) ? 1 : 2].push(label);
+  });
+  return ranked.flat().slice(0, most);
+}

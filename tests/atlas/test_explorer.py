@@ -1,0 +1,366 @@
+"""The page in a real browser, from a file, without a network."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from painted import CLASSES, Photos, color, painted_atlas
+from PIL import Image
+
+from atlas.explorer.book import Leaf, make_book
+from atlas.explorer.viewer_page import viewer_page
+from atlas.result import Atlas
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+_BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; CI requires it (ACTIVATION_ATLAS_BROWSER=required), elsewhere tests are skipped without."""
+    if _BROWSER is None:
+        if os.environ.get("ACTIVATION_ATLAS_BROWSER") == "required":
+            pytest.fail("no chromium on the path, and ACTIVATION_ATLAS_BROWSER requires one")
+        pytest.skip("no chromium on the path")
+    with playwright.sync_playwright() as running:
+        found = running.chromium.launch(executable_path=_BROWSER, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+class Opened:
+    """A page, and all that it asked for or complained of."""
+
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+        self.context = browser.new_context(offline=True, **{"viewport": {"width": 1200, "height": 800}, **options})
+        self.page = self.context.new_page()
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.goto(address)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until nothing is drawn any more."""
+        script = """() => new Promise(done => {
+            const root = document.querySelector('.aa');
+            let last = null, still = 0;
+            const look = () => {
+                const now = root?.dataset.drawn + root?.textContent.length + location.hash;
+                still = now === last && root?.dataset.drawn ? still + 1 : 0;
+                last = now;
+                still >= 12 ? done() : setTimeout(look, 25);
+            };
+            look();
+        })"""
+        self.page.evaluate(script)
+
+    def do(self, *steps: Callable[[Any], Any]) -> None:
+        for step in steps:
+            step(self.page)
+            self.settle()
+
+    def pixels(self) -> np.ndarray:
+        """The map's canvas in its own pixels."""
+        with Image.open(io.BytesIO(self.page.locator(".aa-map").screenshot())) as picture:
+            return np.asarray(picture.convert("RGB")).astype(int)
+
+    def place(self, level: int, row: int, col: int) -> tuple[float, float]:
+        """The middle of a cell in the canvas, in CSS pixels, with all of the map in view."""
+        box = self.page.locator(".aa-map").bounding_box()
+        side = 0.94 * min(box["width"], box["height"])
+        left, top = (box["width"] - side) / 2, (box["height"] - side) / 2
+        return left + (col + 0.5) / level * side, top + (row + 0.5) / level * side
+
+    def click(self, level: int, row: int, col: int) -> None:
+        x, y = self.place(level, row, col)
+        self.page.locator(".aa-map").click(position={"x": x, "y": y})
+        self.settle()
+
+    @property
+    def panel(self) -> str:
+        return str(self.page.locator(".aa-panel").inner_text())
+
+    @property
+    def address(self) -> str:
+        return str(self.page.evaluate("location.href"))
+
+
+def _write(folder: Path, *atlases: Atlas, **about: Any) -> str:
+    leaves = [
+        Leaf(each.settings.layer, each, photographs=Photos(each.sample, each.names))  # type: ignore[arg-type]
+        for each in atlases
+    ]
+    book = make_book(
+        leaves, title=about.get("title", "Painted"), facts={"model": "painted"}, notes=about.get("notes", ())
+    )
+    (folder / "index.html").write_text(viewer_page(book), encoding="utf-8")
+    return (folder / "index.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page with two maps of two levels each."""
+    other = painted_atlas(layer="blocks.6", seed=1)
+    swapped = other.pictures[..., ::-1].copy()
+    return _write(tmp_path_factory.mktemp("page"), painted_atlas(), replace(other, pictures=swapped))
+
+
+@pytest.fixture
+def opened(browser: Any, address: str) -> Iterator[Opened]:
+    found = Opened(browser, address)
+    yield found
+    assert not found.complaints
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in found.requests)
+    found.context.close()
+
+
+def test_the_page_opens_from_a_file_without_a_network_or_a_complaint(opened: Opened) -> None:
+    assert opened.page.title() == "Painted"
+    assert len(opened.requests) == 1
+    assert opened.requests[0].startswith("file:")
+    policy = opened.page.locator("meta[http-equiv]").get_attribute("content")
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy.replace("style-src 'unsafe-inline'", "")
+
+
+@pytest.mark.parametrize("ratio", [1, 2])
+@pytest.mark.parametrize("level", [4, 8])
+def test_pixels_at_the_middles_of_cells_are_their_icons_colours(
+    browser: Any, address: str, ratio: int, level: int
+) -> None:
+    found = Opened(browser, f"{address}#level={level}&labels=false", device_scale_factor=ratio)
+    pixels = found.pixels()
+    for row in range(level):
+        for col in range(level):
+            x, y = found.place(level, row, col)
+            seen = pixels[round(y * ratio), round(x * ratio)]
+            wanted = (255, 255, 255) if level == 8 and row == col else color(level, row, col)
+            assert np.abs(seen - wanted).max() <= 12, (row, col)  # WebP loses a little
+    found.context.close()
+
+
+def test_the_grid_follows_the_zoom_and_what_lies_under_the_pointer_stays(opened: Opened) -> None:
+    root = opened.page.locator(".aa")
+    assert root.get_attribute("data-level") == "8"
+    opened.do(lambda page: page.keyboard.press("Tab"))
+    x, y = opened.place(8, 2, 5)
+    before = opened.pixels()[round(y), round(x)]
+    box = opened.page.locator(".aa-map").bounding_box()
+    opened.do(lambda page: page.mouse.move(box["x"] + x, box["y"] + y), lambda page: page.mouse.wheel(0, -300))
+    assert opened.page.evaluate("document.querySelector('.aa').dataset.level") == "8"
+    assert np.abs(opened.pixels()[round(y), round(x)] - before).max() <= 12
+    assert not opened.page.locator(".aa-mini").is_hidden()
+    opened.do(lambda page: page.mouse.wheel(0, 3000))
+    assert float(re.findall(r"zoom=([\d.]+)", opened.address)[0]) == pytest.approx(0.6)
+    opened.do(lambda page: page.get_by_role("button", name="show all of it").click())
+    assert opened.page.locator(".aa-mini").is_hidden()
+
+
+def test_pointing_tells_of_a_cell_and_a_click_keeps_it(opened: Opened) -> None:
+    built = painted_atlas()
+    box = opened.page.locator(".aa-map").bounding_box()
+    x, y = opened.place(8, 1, 6)
+    opened.do(lambda page: page.mouse.move(box["x"] + x, box["y"] + y))
+    (cell,) = (cell for cell in built.cells if cell.key == "8/1/6")
+    assert "Row 1, column 6" in opened.panel
+    assert f"{cell.count} activations" in opened.panel
+    names = opened.page.locator(".aa-class .aa-name").all_inner_texts()
+    assert names == [CLASSES[label] for label, _ in cell.top]
+    values = [float(text) for text in opened.page.locator(".aa-class .aa-value").all_inner_texts()]
+    assert values == pytest.approx([effect for _, effect in cell.top], rel=5e-3)
+    opened.click(8, 1, 6)
+    opened.do(lambda page: page.mouse.move(box["x"] + 5, box["y"] + 5))
+    assert "Row 1, column 6" in opened.panel
+    assert "pinned" in opened.panel
+    photographs = opened.page.locator(".aa-photos figcaption").all_inner_texts()
+    assert photographs == [built.names[image] for image, _, _ in cell.exemplars[:3]]
+    mean, spread = built.sample.vectors.mean(0), built.sample.vectors.std(0)
+    strongest = int(((cell.mean - mean) / spread).argmax())
+    assert opened.page.locator(".aa-units code").first.inner_text() == f"blocks.5:{strongest}"
+    opened.do(lambda page: page.locator(".aa-neighbours button").first.click())
+    assert "Row 0, column 5" in opened.panel
+    opened.do(lambda page: page.keyboard.press("Escape"))
+    assert "Point at a cell" in opened.panel
+
+
+def test_a_photograph_shows_the_part_that_was_seen_in_a_box(opened: Opened) -> None:
+    opened.click(8, 1, 6)
+    data = opened.page.evaluate(
+        "() => { const c = document.querySelector('.aa-photos canvas');"
+        " return [...c.getContext('2d').getImageData(0, 0, 192, 192).data]; }"
+    )
+    pixels = np.array(data).reshape(192, 192, 4)[..., :3]
+    yellow = (pixels[..., 0] > 220) & (pixels[..., 2] < 130)
+    rows, columns = np.nonzero(yellow)
+    assert (rows.min(), rows.max()) == pytest.approx((48, 144), abs=3)
+    assert (columns.min(), columns.max()) == pytest.approx((48, 144), abs=3)
+
+
+def test_a_class_found_by_typing_filters_the_map_by_its_effect(opened: Opened) -> None:
+    built = painted_atlas()
+    field = opened.page.get_by_role("combobox", name="show the map through a class")
+    opened.do(lambda page: field.fill("shark"))
+    assert opened.page.get_by_role("listbox", name="classes").get_by_role("option").all_inner_texts() == [
+        "great white shark",
+        "tiger shark",
+    ]
+    opened.do(lambda page: page.keyboard.press("ArrowDown"), lambda page: page.keyboard.press("Enter"))
+    assert "class=3" in opened.address
+    effects = built.cell_effects(3, 8)
+    most = max(map(abs, effects.values()))
+    pixels = opened.pixels()
+    for cell in built.cells:
+        if cell.level == 8:
+            x, y = opened.place(8, cell.row, cell.col)
+            alpha = max(0.0, effects[cell.key] / most)
+            wanted = 255 + alpha * (np.array(color(8, cell.row, cell.col)) - 255)
+            assert np.abs(pixels[round(y), round(x)] - wanted).max() <= 20, cell.key
+    opened.do(lambda page: page.get_by_role("button", name="for or against").click())
+    x, y = opened.place(8, 3, 4)  # in the class's stripe: nothing speaks against it there
+    assert opened.pixels()[round(y), round(x)].min() > 245
+    opened.do(lambda page: field.fill(""))
+    assert "class=" not in opened.address
+
+
+def test_another_map_of_the_page_is_shown_alone_or_beside(opened: Opened) -> None:
+    opened.do(lambda page: page.locator(".aa-map-button").nth(1).click())
+    x, y = opened.place(8, 1, 6)
+    assert np.abs(opened.pixels()[round(y), round(x)] - color(8, 1, 6)[::-1]).max() <= 12
+    opened.do(lambda page: page.get_by_label("beside it").select_option("0"))
+    box = opened.page.locator(".aa-map").bounding_box()
+    side = 0.94 * min(box["width"] / 2, box["height"])
+    down = (box["height"] - side) / 2 + 1.5 / 8 * side
+    across = (box["width"] / 2 - side) / 2 + 6.5 / 8 * side
+    pixels = opened.pixels()
+    assert np.abs(pixels[round(down), round(across)] - color(8, 1, 6)[::-1]).max() <= 12
+    assert np.abs(pixels[round(down), round(across + box["width"] / 2)] - color(8, 1, 6)).max() <= 12
+
+
+def test_the_copied_address_restores_what_is_seen_in_a_fresh_page(browser: Any, opened: Opened) -> None:
+    opened.do(
+        lambda page: page.locator(".aa-map-button").nth(1).click(),
+        lambda page: page.get_by_role("combobox", name="show the map through a class").fill("hen"),
+        lambda page: page.keyboard.press("Enter"),
+        lambda page: page.get_by_label("equal size").check(),
+        lambda page: page.get_by_role("button", name="nearer").click(),
+    )
+    opened.click(8, 2, 5)
+    opened.do(lambda page: page.mouse.move(5, 5))
+    again = Opened(browser, opened.address)
+    assert again.address == opened.address
+    assert again.panel == opened.panel
+    assert np.array_equal(again.pixels(), opened.pixels())
+    again.context.close()
+
+
+def test_the_back_button_goes_back_to_the_cell_before(opened: Opened) -> None:
+    opened.click(8, 1, 6)
+    opened.click(8, 5, 2)
+    assert "Row 5, column 2" in opened.panel
+    opened.do(lambda page: page.go_back())
+    assert "Row 1, column 6" in opened.panel
+
+
+def test_everything_can_be_reached_by_keyboard(opened: Opened) -> None:
+    opened.do(
+        lambda page: page.keyboard.press("Tab"), lambda page: page.locator(".aa-map").focus(),
+        lambda page: page.keyboard.press("/"), lambda page: page.keyboard.type("gold"),
+        lambda page: page.keyboard.press("Enter"),
+    )  # fmt: skip
+    assert "class=1" in opened.address
+    opened.do(lambda page: page.locator(".aa-map").focus())
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp"):
+        opened.page.keyboard.press(key)
+        opened.settle()
+    said = opened.page.locator("[aria-live]").inner_text()
+    assert re.match(r"Row \d, column \d of 8: 3 activations, speaks most for ", said)
+    opened.do(lambda page: page.keyboard.press("Enter"))
+    assert "pinned" in opened.panel
+    row, col = re.findall(r"cell=8%2F(\d)%2F(\d)", opened.address)[0]
+    assert f"Row {row}, column {col}" in said
+    opened.do(lambda page: page.keyboard.press("?"))
+    assert opened.page.get_by_role("dialog", name="help").is_visible()
+    opened.do(lambda page: page.keyboard.press("Escape"), lambda page: page.keyboard.press("]"))
+    assert "map=1" in opened.address
+
+
+def test_names_that_would_be_code_or_are_very_long_are_shown_as_they_are(browser: Any, tmp_path: Path) -> None:
+    names = (
+        "</script><img src=x onerror=alert(1)>", '"quoted" & \'so\'', "\u202eright to left \u05e9\u05dc\u05d5\u05dd",
+        "x" * 300, "<!--", "__proto__",
+    )  # fmt: skip
+    built = painted_atlas(classes=names, names=tuple(f"{name}.png".replace("/", "\u2215") for name in names))
+    found = Opened(browser, _write(tmp_path, built, title=names[0], notes=names))
+    dialogs: list[Any] = []
+    found.page.on("dialog", lambda dialog: dialogs.append(dialog))
+    found.click(8, 1, 6)
+    assert found.page.title() == names[0]
+    assert found.page.locator("h1").inner_text() == names[0]
+    assert set(found.page.locator(".aa-class .aa-name").all_text_contents()) <= set(names)
+    assert found.page.locator("img").count() == 0
+    assert not dialogs
+    assert not found.complaints
+    assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    found.context.close()
+
+
+def test_a_missing_picture_is_said_in_its_cells_and_the_rest_works(browser: Any, tmp_path: Path) -> None:
+    _write(tmp_path, painted_atlas())
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    start = page.index('data-name="0/1/icons/0">')
+    damaged = page[: start + 24] + "AAAA" + page[page.index("<", start + 24) :]
+    (tmp_path / "index.html").write_text(damaged, encoding="utf-8")
+    found = Opened(browser, (tmp_path / "index.html").as_uri() + "#level=8&labels=false")
+    x, y = found.place(8, 1, 6)
+    assert np.ptp(found.pixels()[round(y) - 3 : round(y) + 3, round(x) - 3 : round(x) + 3]) < 60
+    found.click(8, 1, 6)
+    assert "Row 1, column 6" in found.panel
+    found.do(lambda page: page.get_by_label("grid").select_option("4"))
+    x, y = found.place(4, 1, 2)
+    assert np.abs(found.pixels()[round(y), round(x)] - color(4, 1, 2)).max() <= 12
+    found.context.close()
+
+
+def test_the_saved_picture_is_what_is_seen(opened: Opened) -> None:
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="save what you see").click()
+    with Image.open(download.value.path()) as picture:
+        saved = np.asarray(picture.convert("RGB")).astype(int)
+    seen = opened.pixels()
+    assert saved.shape == seen.shape
+    assert np.abs(saved - seen).mean() < 1
+    assert download.value.suggested_filename == "blocks.5.png"
+
+
+def test_a_page_of_a_later_version_says_so(browser: Any, tmp_path: Path) -> None:
+    address = _write(tmp_path, painted_atlas())
+    file = tmp_path / "index.html"
+    file.write_text(file.read_text(encoding="utf-8").replace('"format": 1', '"format": 99'), encoding="utf-8")
+    found = Opened(browser, address)
+    assert "later version" in found.page.locator(".aa").inner_text()
+    assert not found.complaints
+    found.context.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1200, 800)])
+def test_nothing_is_wider_than_the_screen_and_dark_follows_the_system(
+    browser: Any, address: str, width: int, height: int
+) -> None:
+    found = Opened(
+        browser, address, viewport={"width": width, "height": height}, color_scheme="dark", reduced_motion="reduce"
+    )
+    assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert found.pixels()[2, 2].max() < 60
+    found.context.close()
