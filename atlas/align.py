@@ -18,11 +18,12 @@ from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 from search.images import Images, open_images
 
-from .explorer.page import cells_table
+from .explorer import Leaf, make_book, viewer_page
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
 from .grid import cell_numbers
 from .panels import panels_figure
+from .photos import Photographs
 from .project import MIN_DIST, NEIGHBORS, Floats, check_vectors, to_unit_square
 from .result import Atlas, load_data, write_data
 from .sample import Sample, revisit
@@ -139,7 +140,7 @@ def align(
         f"{near:.0%} of the activations lie within a cell of their place in the other; by chance {chance:.0%}."
     ]
     if folder is not None:
-        _write(made, folder)
+        _write(made, folder, (model, second_model), source)
     return made
 
 
@@ -208,8 +209,8 @@ def _flow(first: Atlas, second: Atlas, level: int, most: int = 3) -> dict[str, l
     return flow
 
 
-def _write(made: AlignedAtlases, folder: OutputFolder) -> None:
-    file = folder.write("atlas.png", partial(save_figure, made.figure()))
+def _write(made: AlignedAtlases, folder: OutputFolder, models: tuple[Model, Model], source: Images) -> None:
+    folder.write("atlas.png", partial(save_figure, made.figure()))
     write_data(made.first, folder)
     write_data(made.second, folder, "other")
     folder.write_json("flow.json", made.flow)
@@ -220,12 +221,19 @@ def _write(made: AlignedAtlases, folder: OutputFolder) -> None:
         }
         for key, to in made.flow.items()
     ]
-    sections = [Section("Side by side", png=file.read_bytes()), Section("From cell to cell", table=table)]
-    for atlas in (made.first, made.second):
-        cells = [cell for cell in atlas.cells if cell.level == atlas.levels[0]]
-        html = cells_table(atlas.levels[0], cells, atlas.names, atlas.class_name)
-        sections.append(Section(f"{atlas.settings.layer} of {atlas.manifest['model']}", html=html))
+    title = "Two atlases, aligned"
+    notes = made.manifest["conclusion"]
+    tables = report_page(title=title, lines=notes, sections=[Section("From cell to cell", table=table)])
+    folder.write("tables.html", lambda path: path.write_text(tables, encoding="utf-8"))
+    leaves = [
+        Leaf(
+            f"{atlas.settings.layer} of {model.name}", atlas,
+            photographs=Photographs.of(model, atlas.settings.layer, source, atlas.sample, seed=atlas.settings.seed),
+        )
+        for atlas, model in zip((made.first, made.second), models, strict=True)
+    ]  # fmt: skip
     facts = {**made.manifest["settings"], "other layer": made.manifest["other_layer"]}
-    page = report_page(title="Two atlases, aligned", lines=made.manifest["conclusion"], sections=sections, facts=facts)
-    folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    links = {"where each cell's activations lie in the other": "tables.html"}
+    book = make_book(leaves, title=title, facts=facts, notes=notes, links=links, start="#map=0&beside=1")
+    folder.write("index.html", lambda path: path.write_text(viewer_page(book), encoding="utf-8"))
     folder.finish(made.manifest)

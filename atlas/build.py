@@ -71,16 +71,18 @@ def build(
         cells, pictures = run.icons(cells, found.vectors)
         tiles.append(pictures)
     clock.lap("icons")
-    if wanted.tiles != "icons":
-        cut = Photographs(model, wanted.layer, source, found, seed=wanted.seed)
-        tiles.append(cut.of_cells(cells, wanted.icon, progress=progress))
+    photographs = None
+    if folder is not None or wanted.tiles != "icons":
+        photographs = Photographs.of(model, wanted.layer, source, found, seed=wanted.seed)
+        if wanted.tiles != "icons":
+            tiles.append(photographs.of_cells(cells, wanted.icon, progress=progress))
         clock.lap("photos")
 
     manifest = _manifest(run, cells, xy, report, clock, identity)
     class_names = model.labels if found.effects is not None else ()
     atlas = Atlas(wanted, cells, tiles[0], found, xy, source.names, manifest, class_names, *tiles[1:])
     if folder is not None:
-        write(atlas, folder, classes=labels)
+        write(atlas, folder, classes=labels, photographs=photographs)
     return atlas
 
 

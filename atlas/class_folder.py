@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
 from .class_atlas import CONFUSING, DEFAULTS, RANDOM, WHOLE, ClassAtlas, ClassPanel, chosen_channels, class_panel
+from .explorer import Leaf, make_book, viewer_page
 from .explorer.page import cells_table
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
+from .photos import Photographs
 from .project import Reducer, named_reducer
 from .result import Atlas, load_data, write_data
 from .sample import Sample
@@ -97,7 +99,7 @@ def class_atlas(
     }
     made = ClassAtlas(number, by, drawn, manifest)
     if folder is not None:
-        _write(made, folder)
+        _write(made, folder, source, model)
     return made
 
 
@@ -195,19 +197,30 @@ def _lines(panels: Sequence[ClassPanel]) -> list[str]:
     return lines
 
 
-def _write(made: ClassAtlas, folder: OutputFolder) -> None:
-    file = folder.write("atlas.png", partial(save_figure, made.figure()))
-    sections = [Section(made.name, png=file.read_bytes())]
+def _write(made: ClassAtlas, folder: OutputFolder, source: Images, model: Model) -> None:
+    folder.write("atlas.png", partial(save_figure, made.figure()))
     for place, panel in enumerate(made.panels):
         write_panel(panel, folder, panel.name if place else "")
-    if len(made.panels) > 1:
-        sections.append(Section("Beside each other", table=[panel_row(panel) for panel in made.panels]))
+    sections = [Section("Beside each other", table=[panel_row(panel) for panel in made.panels])]
     sections += [cells_section(panel) for panel in made.panels]
-    facts = page_facts(made.manifest)
     title = f"{made.name} in {made.atlas.settings.layer} of {made.manifest['model']}"
-    page = report_page(title=title, lines=made.manifest["conclusion"], sections=sections, facts=facts)
-    folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    facts = page_facts(made.manifest)
+    tables = report_page(title=title, lines=made.manifest["conclusion"], sections=sections, facts=facts)
+    folder.write("tables.html", lambda path: path.write_text(tables, encoding="utf-8"))
+    settings = made.atlas.settings
+    photographs = Photographs.of(model, settings.layer, source, made.atlas.sample, seed=settings.seed)
+    leaves = [panel_leaf(panel, photographs) for panel in made.panels]
+    links = {"all cells as tables": "tables.html"}
+    book = make_book(leaves, title=title, facts=facts, notes=made.manifest["conclusion"], links=links)
+    folder.write("index.html", lambda path: path.write_text(viewer_page(book), encoding="utf-8"))
     folder.finish(made.manifest)
+
+
+def panel_leaf(panel: ClassPanel, photographs: Photographs) -> Leaf:
+    """A panel as a map of the explorer; photographs: those of any sample of its layer."""
+    atlas = panel.atlas
+    name = atlas.class_name(panel.label) if panel.channels is None else panel.name
+    return Leaf(name, atlas, tint=panel.tint, photographs=replace(photographs, found=atlas.sample))
 
 
 def load_class_atlas(folder: str | Path) -> ClassAtlas:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import webbrowser
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -407,6 +408,21 @@ def ald_command(
         for line in manifest["conclusion"]:
             console.print(f"- {escape(line)}", highlight=False)
         console.print(f"open {escape(str(out / 'index.html'))}")
+
+
+@app.command("open")
+def open_command(
+    folder: Annotated[Path, typer.Argument(help="A folder that a command of this program wrote.")],
+    debug: DebugOption = False,
+) -> None:
+    """Open a folder's page in the browser.
+
+    Example: atlas open my-atlas
+    """
+    page = folder / "index.html"
+    if not page.is_file():
+        raise UserError(f"{str(folder)!r} holds no page (no index.html): the command that writes it has not finished.")
+    webbrowser.open(page.resolve().as_uri())
 
 
 @app.command("models")

@@ -18,9 +18,18 @@ from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
 from .class_atlas import DEFAULTS, ClassPanel, check_enough, class_name, class_panel
-from .class_folder import cells_section, load_panel, page_facts, panel_facts, source_identity, whole_sample, write_panel
+from .class_folder import (
+    cells_section,
+    load_panel,
+    page_facts,
+    panel_facts,
+    panel_leaf,
+    source_identity,
+    whole_sample,
+    write_panel,
+)
 from .classes import Telling, gradient_layout, members, telling_cells
-from .explorer.page import cells_table
+from .explorer import Leaf, make_book, viewer_page
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
 from .panels import panels_figure
@@ -157,7 +166,7 @@ def compare(
     made = Comparison(*labels, both, panels[0], panels[1], telling, unit, rows, manifest)
     manifest["conclusion"] = _lines(made)
     if folder is not None:
-        _write(made, folder, Photographs(model, wanted.layer, source, both.sample, seed=wanted.seed))
+        _write(made, folder, model, source)
     return made
 
 
@@ -203,8 +212,11 @@ def _lines(made: Comparison) -> list[str]:
     return lines
 
 
-def _write(made: Comparison, folder: OutputFolder, photographs: Photographs) -> None:
-    gradient = folder.write("atlas.png", partial(save_figure, made.figure()))
+def _write(made: Comparison, folder: OutputFolder, model: Model, source: Images) -> None:
+    a, b = made.names
+    settings = made.gradient.settings
+    photographs = Photographs.of(model, settings.layer, source, made.gradient.sample, seed=settings.seed)
+    folder.write("atlas.png", partial(save_figure, made.figure()))
     classes = folder.write("classes.png", partial(save_figure, made.classes_figure()))
     shown = telling_picture(made.gradient, made.telling, made.names, photographs, count=_SHOWN)
     telling = folder.write("telling.png", partial(shown.save, format="PNG"))
@@ -212,26 +224,25 @@ def _write(made: Comparison, folder: OutputFolder, photographs: Photographs) -> 
     write_data(made.gradient, folder, row=made.rows)
     for panel, place in zip((made.left, made.right), _SIDES, strict=True):
         write_panel(panel, folder, place)
-    a, b = made.names
     sections = [
-        Section(f"From {a} to {b}", png=gradient.read_bytes()),
         Section("The cells that tell them apart the most", png=telling.read_bytes()),
         Section("The two classes", png=classes.read_bytes()),
         Section("All cells by how much they tell", table=[_said(made, row) for row in made.telling]),
-        Section(
-            "Cells from one to the other",
-            html=cells_table(
-                made.gradient.levels[0], made.gradient.cells, made.gradient.names, made.gradient.class_name
-            ),
-        ),
         cells_section(made.left),
         cells_section(made.right),
     ]
-    title = f"{a} or {b}: {made.gradient.settings.layer} of {made.manifest['model']}"
-    page = report_page(
-        title=title, lines=made.manifest["conclusion"], sections=sections, facts=page_facts(made.manifest)
-    )
-    folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    title = f"{a} or {b}: {settings.layer} of {made.manifest['model']}"
+    facts = page_facts(made.manifest)
+    tables = report_page(title=title, lines=made.manifest["conclusion"], sections=sections, facts=facts)
+    folder.write("tables.html", lambda path: path.write_text(tables, encoding="utf-8"))
+    tint = {row.cell: row.difference for row in made.telling}
+    leaves = [
+        Leaf(f"{a} or {b}", made.gradient, ends=(a, b), tint=tint, photographs=photographs),
+        *(panel_leaf(panel, photographs) for panel in (made.left, made.right)),
+    ]
+    links = {"the cells that tell them apart, and all tables": "tables.html"}
+    book = make_book(leaves, title=title, facts=facts, notes=made.manifest["conclusion"], links=links)
+    folder.write("index.html", lambda path: path.write_text(viewer_page(book), encoding="utf-8"))
     folder.finish(made.manifest)
 
 

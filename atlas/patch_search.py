@@ -64,7 +64,7 @@ def candidates(run: Stages, source: int, target: int, sample_of: Atlas | None = 
     line = run.keep("line", lambda: {"y": tsne_line(part.vectors, run.settings.seed)})["y"]
     xy, _ = gradient_layout(part.effects, source, target, lambda: line)
     cells = bin_cells(xy, part.vectors, part.image, part.position, levels=[_GRID], min_count=2, effects=part.effects)
-    photographs = Photographs(run.model, run.settings.layer, run.images, part, seed=run.settings.seed)
+    photographs = Photographs.of(run.model, run.settings.layer, run.images, part, seed=run.settings.seed)
     found, seen = [], set[tuple[int, Box]]()
     for cell in [row for row in telling_cells(cells, part, xy, source, target) if row.difference > 0][:_CELLS]:
         for each in cell.nearest[:_EACH]:

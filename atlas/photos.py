@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from featviz.models import Model
 from featviz.progress import Progress, silent
 from search.decode import Box
 from search.images import Images
-from search.receptive import effective_size, receptive_fields
+from search.receptive import ReceptiveFields, effective_size, receptive_fields
 from search.sheet import crop
 
 from .grid import Cell
@@ -24,6 +25,7 @@ from .stages import first_views
 _MEASURED = 8
 
 
+@dataclass(frozen=True)
 class Photographs:
     """Crops of the images behind a sample: of each vector, the part of its image that moves it.
 
@@ -31,18 +33,24 @@ class Photographs:
     inside the view that the network was shown.
     """
 
-    def __init__(self, model: Model, layer: str, images: Images, found: Sample, *, seed: int = 0) -> None:
-        self.images, self.found = images, found
-        self._fields = receptive_fields(model, [layer])[layer]
+    images: Images
+    found: Sample
+    fields: ReceptiveFields
+    extent: tuple[float, float]
+
+    @classmethod
+    def of(cls, model: Model, layer: str, images: Images, found: Sample, *, seed: int = 0) -> Photographs:
+        """Those of a layer's sample; measures on a few of the images how far its positions see."""
         views = first_views(images, model, _MEASURED)
         size = model.preprocess.size
-        self._extent = effective_size(model, layer, torch.stack(views), seed=seed) if views else (size[0], size[1])
+        extent = effective_size(model, layer, torch.stack(views), seed=seed) if views else (size[0], size[1])
+        return cls(images, found, receptive_fields(model, [layer])[layer], extent)
 
     def box(self, row: int) -> Box:
         """Of a row of the sample: left, top, right, bottom in pixels of the upright original."""
         place, view = self.found.position[row], self.found.box[row].tolist()
-        seen = self._fields.effective_box(int(place[0]), int(place[1]), self._extent)
-        return self._fields.in_image(seen, (view[0], view[1], view[2], view[3]))
+        seen = self.fields.effective_box(int(place[0]), int(place[1]), self.extent)
+        return self.fields.in_image(seen, (view[0], view[1], view[2], view[3]))
 
     def crop(self, row: int, side: int) -> Image.Image:
         """That part as a square picture of so many pixels."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,18 @@ from PIL import Image
 from featviz.errors import UserError
 from featviz.output import OutputFolder, safe_name
 
-from .explorer import atlas_page
-from .figure import save_figure
+from .explorer import Book, Leaf, make_book, viewer_page
+from .figure import DPI, save_figure
 from .grid import Cell, bin_cells, cell_numbers
 from .icons import sheet
 from .panels import Panel, panels_figure
+from .photos import Photographs
 from .sample import Sample
 from .settings import Settings
 
+# Bytes of a page in a notebook: beyond, saving and showing notebooks fails.
+NOTEBOOK_LIMIT = 8_000_000
+_FRAME = "width:100%;height:720px;border:1px solid #8884;border-radius:6px"
 # Commands whose folders hold an atlas at their root.
 ATLASES = ("build", "classes", "compare", "align")
 
@@ -121,6 +127,45 @@ class Atlas:
         caption = f"{self.caption(level)}\nopacity: the mean effect of a cell's activations, {limit:.3g} is opaque"
         return panels_figure(panels, title=self._title, caption=caption)
 
+    def book(self, photographs: Photographs | None = None) -> Book:
+        """What the explorer's page shows of the atlas; photographs: of which it shows those nearest to each cell."""
+        manifest = self.manifest
+        facts = {
+            "model": manifest["model"],
+            **{**asdict(self.settings), "grid": ", ".join(map(str, self.levels))},
+            "vectors": f"{len(self.xy):,}",
+            "images": f"{manifest['images']['used']:,} of {manifest['images']['source']}",
+            "images skipped": len(manifest["images"]["skipped"]),
+            "median score": _said(manifest.get("median_score")),
+            "effects, linear approximation": _linearity(manifest["images"].get("effects_linearity")),
+            "made with": ", ".join(f"{name} {number}" for name, number in manifest.get("versions", {}).items()),
+        }
+        leaf = Leaf(self.settings.layer, self, photographs=photographs)
+        title = f"Activation atlas: {manifest['model']}, {self.settings.layer}"
+        return make_book([leaf], title=title, facts=facts)
+
+    def _repr_png_(self) -> bytes:
+        stream = BytesIO()
+        self.figure().savefig(stream, format="png", dpi=DPI)
+        return stream.getvalue()
+
+    def _repr_html_(self) -> str:
+        """The explorer's page in a frame of a notebook's, in as many of the coarser levels as a notebook can hold."""
+        shown = ""
+        for count in range(len(self.levels), 0, -1):
+            page = viewer_page(self._coarse(count).book())
+            shown = f'<iframe srcdoc="{escape(page)}" style="{_FRAME}" title="{escape(self._title)}"></iframe>'
+            if len(shown) <= NOTEBOOK_LIMIT:
+                break
+        return shown
+
+    def _coarse(self, count: int) -> Atlas:
+        """The coarsest levels alone."""
+        kept = tuple(sorted(self.levels)[:count])
+        part = [number for number, cell in enumerate(self.cells) if cell.level in kept]
+        cells = tuple(self.cells[number] for number in part)
+        return replace(self, settings=replace(self.settings, grid=kept), cells=cells, pictures=self.pictures[part])
+
     @property
     def _title(self) -> str:
         return f"Activation atlas of {self.manifest['model']}, layer {self.settings.layer}"
@@ -183,33 +228,22 @@ def load_data(folder: Path, manifest: Mapping[str, Any], **changed: Any) -> Atla
     return Atlas(settings, cells, pictures, found, xy, names, manifest, classes, photos)
 
 
-def write(atlas: Atlas, out: OutputFolder, *, classes: Sequence[int] = ()) -> None:
+def write(
+    atlas: Atlas, out: OutputFolder, *, classes: Sequence[int] = (), photographs: Photographs | None = None
+) -> None:
     """Fill a claimed folder with everything an atlas holds, the manifest last.
 
-    classes: those through which to show it too.
+    classes: those through which to draw it too. photographs: of which the page shows those nearest to each cell.
     """
     start = time.monotonic()
-    figures: dict[str, bytes] = {}
     for place, level in enumerate(atlas.levels):
         name = "atlas.png" if place == 0 else f"atlas-{level}.png"
-        figures[f"{level} × {level} cells"] = _draw(out, name, atlas.figure(level))
+        out.write(name, partial(save_figure, atlas.figure(level)))
     for label in classes:
-        name = atlas.class_name(label)
-        figures[f"Through one class: {name}"] = _draw(out, f"class-{safe_name(name)}.png", atlas.class_figure(label))
+        name = f"class-{safe_name(atlas.class_name(label))}.png"
+        out.write(name, partial(save_figure, atlas.class_figure(label)))
     write_data(atlas, out)
-    facts = {
-        "model": atlas.manifest["model"],
-        **{**atlas.manifest["settings"], "grid": ", ".join(map(str, atlas.levels))},
-        "vectors": f"{len(atlas.xy):,}",
-        "images": f"{atlas.manifest['images']['used']:,} of {atlas.manifest['images']['source']}",
-        "images skipped": len(atlas.manifest["images"]["skipped"]),
-        "median score": _said(atlas.manifest["median_score"]),
-        "made with": ", ".join(f"{name} {number}" for name, number in atlas.manifest["versions"].items()),
-    }
-    title = f"Activation atlas: {atlas.manifest['model']}, {atlas.settings.layer}"
-    page = atlas_page(
-        title=title, figures=figures, facts=facts, cells=atlas.cells, names=atlas.names, class_name=atlas.class_name
-    )
+    page = viewer_page(atlas.book(photographs))
     out.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
     seconds = {**atlas.manifest["seconds"], "write": round(time.monotonic() - start, 2)}
     out.finish({**atlas.manifest, "seconds": seconds})
@@ -233,8 +267,8 @@ def write_data(atlas: Atlas, out: OutputFolder, folder: str = "", **more: NDArra
     _write_store(atlas, out.path / inside / "store", more)
 
 
-def _draw(out: OutputFolder, name: str, figure: Figure) -> bytes:
-    return out.write(name, partial(save_figure, figure)).read_bytes()
+def _linearity(correlation: float | None) -> str:
+    return "not measured" if correlation is None else f"correlation {correlation} with what happens"
 
 
 def _said(score: float | None) -> str:

@@ -26,13 +26,13 @@ def test_the_whole_road(tmp_path: Path) -> None:
     assert manifest["command"] == "build"
     assert manifest["vectors"] == len(built.xy) == 240
     assert manifest["images"]["used"] == 30
-    assert manifest["seconds"].keys() == {"sample", "layout", "icons", "write"}
+    assert manifest["seconds"].keys() == {"sample", "layout", "icons", "photos", "write"}
 
     cells = json.loads((out / "cells.json").read_text())
     assert len(cells) == sum(manifest["cells"].values()) == len(built.cells)
     assert sum(cell["count"] for cell in cells if cell["level"] == 3) <= 240
     for cell in cells:
-        assert set(cell) == {"level", "row", "col", "count", "xy", "top", "exemplars", "score"}
+        assert set(cell) == {"level", "row", "col", "count", "xy", "top", "exemplars", "nearest", "score"}
         assert all(0 <= image < 30 for image, _, _ in cell["exemplars"])
     assert np.median([cell["score"] for cell in cells]) > 0.3
 
@@ -45,5 +45,5 @@ def test_the_whole_road(tmp_path: Path) -> None:
         assert {(int(row), int(col)) for row, col in zip(*np.nonzero(opaque), strict=True)} == drawn
     with Image.open(out / "atlas.png") as picture:
         assert picture.size[0] >= 3 * 24
-    assert "<h1>Activation atlas: toy, 4</h1>" in (out / "index.html").read_text()
+    assert "<title>Activation atlas: toy, 4</title>" in (out / "index.html").read_text()
     assert atlas.load(out).manifest["vectors"] == 240

@@ -1,5 +1,7 @@
 """The page that shows a result: one self-contained HTML file."""
 
-from .page import atlas_page, render_page, sheets_page
+from .book import Book, Leaf, make_book
+from .page import render_page, sheets_page
+from .viewer_page import viewer_page
 
-__all__ = ["atlas_page", "render_page", "sheets_page"]
+__all__ = ["Book", "Leaf", "make_book", "render_page", "sheets_page", "viewer_page"]

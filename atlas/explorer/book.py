@@ -6,15 +6,17 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ..grid import Cell, cell_numbers
-from ..photos import Photographs
-from ..result import Atlas
+
+if TYPE_CHECKING:
+    from ..photos import Photographs
+    from ..result import Atlas
 
 # The page's format; a viewer says so when a page is of a later one.
 FORMAT = 1
@@ -50,8 +52,20 @@ class Book:
     blocks: dict[str, str] = field(default_factory=dict)
 
 
-def make_book(leaves: Sequence[Leaf], *, title: str, facts: Mapping[str, Any], notes: Sequence[str] = ()) -> Book:
-    """The maps' cells, icons, effects on all classes and nearest photographs, as far as a page can hold them."""
+def make_book(
+    leaves: Sequence[Leaf],
+    *,
+    title: str,
+    facts: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    links: Mapping[str, str] | None = None,
+    start: str = "",
+) -> Book:
+    """The maps' cells, icons, effects on all classes and nearest photographs, as far as a page can hold them.
+
+    facts, notes: how it was made and what was found, in words. links: what lies beside the page, text -> file. start:
+    the state that the page opens in, as its address would say it.
+    """
     thumbs = _Thumbs()
     classes = max((leaf.atlas.classes for leaf in leaves), key=len)
     blocks: dict[str, str] = {}
@@ -69,6 +83,8 @@ def make_book(leaves: Sequence[Leaf], *, title: str, facts: Mapping[str, Any], n
         "title": title,
         "facts": {name: str(value) for name, value in facts.items()},
         "notes": list(notes),
+        "links": list((links or {}).items()),
+        "start": start,
         "classes": list(classes),
         "images": thumbs.names,
         "thumb_side": THUMB,

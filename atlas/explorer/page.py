@@ -1,4 +1,4 @@
-"""Plain pages: the figures, the settings and the cells of an atlas; the superstimuli of units."""
+"""Plain pages: contact sheets, superstimuli of units, tables of cells."""
 
 from __future__ import annotations
 
@@ -31,32 +31,6 @@ summary { cursor: pointer; }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); gap: 1.2rem; }
 figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .8125rem; overflow-wrap: anywhere; }
 """
-
-
-def atlas_page(
-    *,
-    title: str,
-    figures: Mapping[str, bytes],
-    facts: Mapping[str, Any],
-    cells: Sequence[Cell],
-    names: Sequence[str],
-    class_name: Callable[[int], str] = str,
-) -> str:
-    """HTML of an atlas: `figures` maps a heading to a PNG; `facts` are shown as a table; `names` are the images' names.
-
-    class_name: what a class is called.
-
-    Nothing is fetched and nothing runs: the page's policy allows inline pictures and styles alone.
-    """
-    pictures = "".join(
-        f'<h2>{escape(heading)}</h2><img alt="{escape(heading)}" src="{picture_source(png)}">'
-        for heading, png in figures.items()
-    )
-    levels = dict.fromkeys(cell.level for cell in cells)
-    tables = "".join(
-        cells_table(level, [cell for cell in cells if cell.level == level], names, class_name) for level in levels
-    )
-    return document(title, f"{pictures}{facts_table(facts)}{tables}")
 
 
 def render_page(*, title: str, certificates: Sequence[Certificate], folder: Path, facts: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ import pytest
 from painted import CLASSES, Photos, color, painted_atlas
 from PIL import Image
 
+from atlas import result
 from atlas.explorer.book import Leaf, make_book
 from atlas.explorer.viewer_page import viewer_page
 from atlas.result import Atlas
@@ -164,7 +165,7 @@ def test_the_grid_follows_the_zoom_and_what_lies_under_the_pointer_stays(opened:
     assert not opened.page.locator(".aa-mini").is_hidden()
     opened.do(lambda page: page.mouse.wheel(0, 3000))
     assert float(re.findall(r"zoom=([\d.]+)", opened.address)[0]) == pytest.approx(0.6)
-    opened.do(lambda page: page.get_by_role("button", name="show all of it").click())
+    opened.do(lambda page: page.get_by_role("button", name="All", exact=True).click())
     assert opened.page.locator(".aa-mini").is_hidden()
 
 
@@ -335,7 +336,7 @@ def test_a_missing_picture_is_said_in_its_cells_and_the_rest_works(browser: Any,
 
 def test_the_saved_picture_is_what_is_seen(opened: Opened) -> None:
     with opened.page.expect_download() as download:
-        opened.page.get_by_role("button", name="save what you see").click()
+        opened.page.get_by_role("button", name="PNG").click()
     with Image.open(download.value.path()) as picture:
         saved = np.asarray(picture.convert("RGB")).astype(int)
     seen = opened.pixels()
@@ -363,4 +364,44 @@ def test_nothing_is_wider_than_the_screen_and_dark_follows_the_system(
     )
     assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert found.pixels()[2, 2].max() < 60
+    found.context.close()
+
+
+def test_a_notebook_shows_the_page_in_a_frame_that_works_and_stays_small(browser: Any, tmp_path: Path) -> None:
+    built = painted_atlas()
+    (tmp_path / "notebook.html").write_text(f"<p>before</p>{built._repr_html_()}<p>after</p>", encoding="utf-8")
+    context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((tmp_path / "notebook.html").as_uri())
+    frame = page.frame_locator("iframe")
+    frame.get_by_role("combobox", name="show the map through a class").fill("tiger")
+    frame.get_by_role("option", name="tiger shark").click()
+    assert frame.locator(".aa-filter").is_visible()
+    assert not complaints
+    context.close()
+    assert built._repr_png_().startswith(b"\x89PNG")
+
+
+def test_of_a_page_too_large_for_a_notebook_the_finest_levels_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = painted_atlas()
+    whole = len(built._repr_html_())
+    monkeypatch.setattr(result, "NOTEBOOK_LIMIT", whole - 4000)
+    assert "&quot;grid&quot;: 4" in built._repr_html_()
+    assert "&quot;grid&quot;: 8" not in built._repr_html_()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Any, address: str, scheme: str) -> None:
+    script = os.environ.get("ACTIVATION_ATLAS_AXE")
+    if not script:
+        pytest.skip("ACTIVATION_ATLAS_AXE names no axe.min.js (npm: axe-core)")
+    # The page's own policy lets no other script run: axe is given to it from outside.
+    found = Opened(browser, address, color_scheme=scheme, bypass_csp=True)
+    found.click(8, 1, 6)
+    found.page.evaluate(Path(script).read_text(encoding="utf-8"))
+    violations = found.page.evaluate("axe.run().then(result => result.violations)")
+    told = [(each["id"], each["impact"], [node["html"][:120] for node in each["nodes"]]) for each in violations]
+    assert not [each for each in told if each[1] in ("serious", "critical")]
     found.context.close()

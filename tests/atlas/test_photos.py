@@ -32,7 +32,7 @@ def _gradient_images(folder: Path) -> Path:
 def test_a_crop_shows_the_place_that_the_activation_is_from(tmp_path: Path) -> None:
     model, images = toy_model(), open_images(_gradient_images(tmp_path / "images"))
     built = atlas.build(model, "4", images, **SMALL)
-    photographs = Photographs(model, "4", images, built.sample)
+    photographs = Photographs.of(model, "4", images, built.sample)
     for row in range(0, 96, 7):
         left, top, right, bottom = photographs.box(row)
         view = built.sample.box[row]
@@ -47,7 +47,7 @@ def test_a_crop_shows_the_place_that_the_activation_is_from(tmp_path: Path) -> N
 def test_cells_can_show_the_photograph_nearest_to_their_mean(tmp_path: Path, tiles: str) -> None:
     images = open_images(_gradient_images(tmp_path / "images"))
     built = atlas.build(toy_model(), "4", images, tiles=tiles, out=tmp_path / "x", **SMALL)
-    photographs = Photographs(toy_model(), "4", images, built.sample)
+    photographs = Photographs.of(toy_model(), "4", images, built.sample)
     shown = built.pictures if tiles == "photos" else built.photos
     assert shown is not None
     for cell, picture in zip(built.cells, shown, strict=True):

@@ -37,7 +37,7 @@ export function render({ model, el }) {
     element("dl", {}, ...HELP.flatMap(([key, does]) => [element("dt", {}, key), element("dd", {}, does)])),
     element("form", { method: "dialog" }, element("button", { class: "aa-button" }, "Close")));
   const search = classSearch(book, (label) => filterBy(label));
-  const button = (text, name, act) => element("button", { type: "button", class: "aa-button", title: name, "aria-label": name, onclick: act }, text);
+  const button = (text, name, act) => element("button", { type: "button", class: "aa-button", title: name, "aria-label": text.length > 1 ? null : name, onclick: act }, text);
   const sign = element("button", { type: "button", class: "aa-button", "aria-label": "for or against", title: "for or against", onclick: () => change({ sign: -state.sign }) }, "for");
   const strength = element("input", { type: "range", min: "0.25", max: "4", step: "0.05", value: "1", "aria-label": "intensity of the filter", title: "intensity", oninput: () => change({ strength: Number(strength.value) }, false) });
   const filterOptions = element("span", { class: "aa-filter", hidden: true }, sign, strength);
@@ -246,7 +246,8 @@ export function render({ model, el }) {
   function factList() {
     const rows = Object.entries(book.facts).flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))]);
     const notes = (book.notes ?? []).map((note) => element("li", {}, note));
-    return [notes.length ? element("ol", { class: "aa-notes" }, ...notes) : "", element("h3", {}, "How it was made"), element("dl", { class: "aa-facts" }, ...rows)];
+    const links = book.links.map(([text, file]) => element("li", {}, element("a", { href: file }, text)));
+    return [notes.length ? element("ol", { class: "aa-notes" }, ...notes) : "", links.length ? element("ul", { class: "aa-notes" }, ...links) : "", element("h3", {}, "How it was made"), element("dl", { class: "aa-facts" }, ...rows)];
   }
 
   function pin(where, cell) {
@@ -445,6 +446,6 @@ export function render({ model, el }) {
   watch.observe(stage);
   const shade = matchMedia("(prefers-color-scheme: dark)");
   shade.addEventListener("change", draw);
-  restore(model.get("view") || location.hash);
+  restore(model.get("view") || location.hash || book.start);
   return () => { removeEventListener("popstate", back); watch.disconnect(); shade.removeEventListener("change", draw); };
 }
