@@ -228,7 +228,7 @@ def _search(
     found = candidates(run, *labels, sample_of)
     if not found:
         raise UserError("no activation speaks for the target against the source in a photograph of another class.")
-    return best_of(run.model, found, held, *labels, sizes=sizes, progress=run.progress)
+    return best_of(run, found, held, *labels, sizes=sizes)
 
 
 def _tested(
@@ -341,8 +341,8 @@ def _lines(made: _Tested, images: Images, model: Model) -> list[str]:
         other = class_name(model, made.found.other)
         lines.insert(
             0,
-            f"The patch is a part of {images.names[made.found.image]}, near a cell that speaks for {target} against "
-            f"{source}, and for {other}. It was chosen on other views.",
+            f"The patch is a part of {images.names[made.found.image]}: what the network sees there speaks for {target} "
+            f"against {source}, and for {other}. It was chosen on other views.",
         )
     twice = [row for row in found["by_size"] if row["flipped"] >= 2 * max(1, row["best_photo"])]
     if twice:

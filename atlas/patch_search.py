@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from featviz.layers import OUTPUT
-from featviz.models import Model
-from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 from search.decode import Box
 
@@ -21,23 +20,28 @@ from .classes import gradient_layout, members, telling_cells
 from .grid import bin_cells
 from .patches import CORNERS, Views, as_patch, outcome
 from .photos import Photographs
-from .project import tsne_line
+from .project import Floats, tsne_line
 from .result import Atlas
 from .stages import Stages
 
-# The gradient's cells that candidates come from, photographs of each, and how far around what the position sees.
-_CELLS, _EACH, _AROUND = 16, 3, (1.0, 1.6)
+# The gradient's cells that candidates come from, photographs of each; single activations beside them, the one that
+# speaks the most of each image; how far around what the position sees.
+_CELLS, _EACH, _SINGLE, _AROUND = 16, 3, 40, (1.0, 1.6)
 # The first round, on all candidates: one size, two corners, so many views; how many go on to the second.
 _FIRST_SIZE, _FIRST_CORNERS, _FIRST_VIEWS, _KEPT = 0.4, ("top left", "bottom right"), 10, 8
+# Around the best of these: shifted by a quarter, smaller and larger.
+_REFINED = ((0.25, 0, 1), (-0.25, 0, 1), (0, 0.25, 1), (0, -0.25, 1), (0, 0, 0.7), (0, 0, 1.4), (0, 0, 2))
 _GRID = 10
+# Of the views, how many a patch flips, and the target's mean probability, both in the best size and corner.
+Share = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A part of a photograph: `patch` (channels, side, side) in [0, 1]; `image`, its number; `box` in its pixels.
 
-    `cell`: the cell of the comparison it is nearest to; `other`: the class, other than the two, that the cell affects
-    the most; `difference`: how much the cell speaks for the target against the source.
+    `cell`: the cell of the comparison it is nearest to, empty where it speaks for itself; `other`: the class, other
+    than the two, that the cell affects the most; `difference`: how much it speaks for the target against the source.
     """
 
     patch: Tensor
@@ -65,68 +69,92 @@ def candidates(run: Stages, source: int, target: int, sample_of: Atlas | None = 
     xy, _ = gradient_layout(part.effects, source, target, lambda: line)
     cells = bin_cells(xy, part.vectors, part.image, part.position, levels=[_GRID], min_count=2, effects=part.effects)
     photographs = Photographs.of(run.model, run.settings.layer, run.images, part, seed=run.settings.seed)
-    found, seen = [], set[tuple[int, Box]]()
-    for cell in [row for row in telling_cells(cells, part, xy, source, target) if row.difference > 0][:_CELLS]:
-        for each in cell.nearest[:_EACH]:
-            image = run.images.open(int(part.image[each]))
-            for factor in _AROUND:
-                box = _around(photographs.box(each), factor, image.size)
-                if (int(part.image[each]), box) not in seen:
-                    seen.add((int(part.image[each]), box))
-                    patch = as_patch(run.model, image, box)
-                    other = cell.top[0][0]
-                    found.append(Candidate(patch, int(part.image[each]), box, cell.cell, other, cell.difference))
-    return found
+    difference = part.effects[:, target] - part.effects[:, source]
+    wanted = [
+        (row, cell.cell, cell.top[0][0])
+        for cell in [each for each in telling_cells(cells, part, xy, source, target) if each.difference > 0][:_CELLS]
+        for row in cell.nearest[:_EACH]
+    ]
+    wanted += [(row, "", _other(part.effects[row], source, target)) for row in _strongest(difference, part.image)]
+    found: dict[tuple[int, Box], Candidate] = {}
+    for row, cell_key, other in wanted:
+        number = int(part.image[row])
+        image = run.images.open(number)
+        for factor in _AROUND:
+            box = _around(photographs.box(row), factor, image.size)
+            patch = as_patch(run.model, image, box)
+            found.setdefault((number, box), Candidate(patch, number, box, cell_key, other, float(difference[row])))
+    return list(found.values())
+
+
+def _strongest(difference: Floats, image: NDArray[np.int64]) -> list[int]:
+    """The activations that speak the most for the target against the source, one of each image."""
+    order = np.argsort(-difference, kind="stable")
+    first = sorted(np.unique(image[order], return_index=True)[1])[:_SINGLE]
+    return [int(row) for row in order[first] if difference[row] > 0]
+
+
+def _other(effects: Floats, source: int, target: int) -> int:
+    """The class, other than the two, that an activation has the largest effect on."""
+    return next(int(label) for label in np.argsort(-effects, kind="stable") if label not in (source, target))
 
 
 def best_of(
-    model: Model,
-    found: list[Candidate],
-    views: Views,
-    source: int,
-    target: int,
-    *,
-    sizes: tuple[float, ...],
-    progress: Progress = silent,
+    run: Stages, found: list[Candidate], views: Views, source: int, target: int, *, sizes: tuple[float, ...]
 ) -> tuple[Candidate, list[dict[str, Any]]]:
     """The candidate that flips the most views with one size and corner, and how far each came; of equals, the likelier.
 
-    All candidates in few ways on few views, then the best of them in every way on all of them.
+    All candidates in few ways on few views; the best of them in every way on all of them; then the parts of the same
+    photograph around the best one.
     """
-    trunk = Trunk(model, [OUTPUT])
+    trunk = Trunk(run.model, [OUTPUT])
     few = views.part(slice(0, _FIRST_VIEWS))
+    work, done = len(found) + _KEPT + len(_REFINED), 0
 
-    def first(number: int) -> tuple[float, float]:
-        progress("trying patches", number, len(found) + _KEPT)
-        tried = outcome(
-            model, few, found[number].patch, source, target, sizes=[_FIRST_SIZE], corners=_FIRST_CORNERS, trunk=trunk
-        )
-        return (float(tried.to_target.mean()), float(tried.probability[..., 1].mean()))
+    def tried(candidate: Candidate, quick: bool = False) -> Share:
+        nonlocal done
+        ways: dict[str, Any] = {"sizes": sizes, "corners": CORNERS}
+        if quick:
+            ways = {"sizes": [_FIRST_SIZE], "corners": _FIRST_CORNERS}
+        shown = few if quick else views
+        result = outcome(run.model, shown, candidate.patch, source, target, trunk=trunk, **ways)
+        done += 1
+        run.progress("trying patches", min(done, work), work)
+        return (result.flips_fixed / len(shown), float(result.probability[..., 1].mean(2).max()))
 
-    def second(number: int) -> tuple[float, float]:
-        tried = outcome(model, views, found[number].patch, source, target, sizes=sizes, corners=CORNERS, trunk=trunk)
-        return (tried.flips_fixed / len(views), float(tried.probability[..., 1].mean((1, 2)).max()))
-
-    early = [first(number) for number in range(len(found))]
+    early = [tried(each, quick=True) for each in found]
     kept = sorted(range(len(found)), key=lambda number: early[number], reverse=True)[:_KEPT]
-    late = {}
-    for place, number in enumerate(kept, 1):
-        late[number] = second(number)
-        progress("trying patches", len(found) + place, len(found) + len(kept))
-    best = max(kept, key=lambda number: late[number])
-    rows = [
-        {
-            "image": found[number].image,
-            "box": [round(side, 1) for side in found[number].box],
-            "cell": found[number].cell,
-            "first_round": round(early[number][0], 4),
-            "second_round": round(late[number][0], 4) if number in late else None,
-        }
-        for number in sorted(
-            range(len(found)), key=lambda number: (late.get(number, (-1, 0)), early[number]), reverse=True
-        )
+    entries: list[tuple[Candidate, Share | None, Share | None]] = [
+        (found[number], early[number], tried(found[number])) for number in kept
     ]
-    return found[best], rows
+    best = max(entries, key=lambda entry: entry[2] or (0, 0))[0]
+    entries += [(each, None, tried(each)) for each in _refined(run, best)]
+    entries.sort(key=lambda entry: entry[2] or (0, 0), reverse=True)
+    entries += [(found[number], early[number], None) for number in range(len(found)) if number not in kept]
+    return entries[0][0], [_row(*entry) for entry in entries]
+
+
+def _refined(run: Stages, best: Candidate) -> list[Candidate]:
+    """Parts of the same photograph around a candidate, each once."""
+    image = run.images.open(best.image)
+    side = best.box[2] - best.box[0]
+    boxes = []
+    for across, down, factor in _REFINED:
+        left, top = best.box[0] + across * side, best.box[1] + down * side
+        boxes.append(_around((left, top, left + side, top + side), factor, image.size))
+    new = [box for box in dict.fromkeys(boxes) if box != best.box]
+    return [replace(best, patch=as_patch(run.model, image, box), box=box) for box in new]
+
+
+def _row(candidate: Candidate, early: Share | None, late: Share | None) -> dict[str, Any]:
+    """A candidate in patches.json: the share of views that it flipped in the rounds that it was in."""
+    return {
+        "image": candidate.image,
+        "box": [round(side, 1) for side in candidate.box],
+        "cell": candidate.cell or None,
+        "first_round": None if early is None else round(early[0], 4),
+        "second_round": None if late is None else round(late[0], 4),
+    }
 
 
 def _around(box: Box, factor: float, size: tuple[int, int]) -> Box:

@@ -25,8 +25,8 @@ PER_SHEET, MANY, SMALL_ICON = 100, 1000, 64
 # Classes and channels that a cell names; photographs of each cell, their side, and how many a page holds at most.
 CLASSES, CHANNELS, PHOTOS, THUMB, MOST_THUMBS = 5, 5, 3, 96, 1500
 # Numbers of a level's effects on all classes up to which they are embedded.
-MOST_VALUES = 2_000_000
-_QUALITY = 80
+MOST_VALUES = 1_000_000
+_QUALITY = 75
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from painted import CLASSES, Photos, color, painted_atlas
 from PIL import Image
 
 from atlas import result
+from atlas.explorer import book as book_module
 from atlas.explorer.book import Leaf, make_book
 from atlas.explorer.viewer_page import viewer_page
 from atlas.result import Atlas
@@ -352,6 +353,40 @@ def test_a_page_of_a_later_version_says_so(browser: Any, tmp_path: Path) -> None
     found = Opened(browser, address)
     assert "later version" in found.page.locator(".aa").inner_text()
     assert not found.complaints
+    found.context.close()
+
+
+def test_an_atlas_without_classes_scores_or_photographs_says_what_it_knows(browser: Any, tmp_path: Path) -> None:
+    built = painted_atlas()
+    cells = tuple(replace(cell, top=(), score=None) for cell in built.cells)
+    bare = replace(built, cells=cells, sample=replace(built.sample, effects=None), classes=())
+    book = make_book([Leaf("x", bare)], title="Bare", facts={})
+    (tmp_path / "index.html").write_text(viewer_page(book), encoding="utf-8")
+    found = Opened(browser, (tmp_path / "index.html").as_uri())
+    found.click(8, 1, 6)
+    assert "3 activations averaged" in found.panel
+    assert "score" not in found.panel
+    assert "Speaks for" not in found.panel
+    assert "not kept at this grid" in found.panel
+    assert found.page.get_by_role("combobox", name="show the map through a class").count() == 0
+    assert not found.complaints
+    found.context.close()
+
+
+def test_finer_levels_without_values_of_their_own_take_those_of_the_cell_around(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book_module, "MOST_VALUES", 16 * len(CLASSES))
+    built = painted_atlas()
+    found = Opened(browser, _write(tmp_path, built) + "#level=8&class=3&labels=false")
+    effects = built.cell_effects(3, 4)
+    most = max(map(abs, effects.values()))
+    pixels = found.pixels()
+    for row, col in ((1, 6), (1, 4), (6, 2)):
+        x, y = found.place(8, row, col)
+        alpha = max(0.0, effects[f"4/{row // 2}/{col // 2}"] / most)
+        wanted = 255 + alpha * (np.array(color(8, row, col)) - 255)
+        assert np.abs(pixels[round(y), round(x)] - wanted).max() <= 20
     found.context.close()
 
 
