@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,11 +23,12 @@ from .patches import CORNERS, Views, as_patch, outcome
 from .photos import Photographs
 from .project import Floats, tsne_line
 from .result import Atlas
+from .sample import Sample
 from .stages import Stages
 
 # The gradient's cells that candidates come from, photographs of each; single activations beside them, the one that
-# speaks the most of each image; how far around what the position sees.
-_CELLS, _EACH, _SINGLE, _AROUND = 16, 3, 40, (1.0, 1.6)
+# speaks the most of each image; how far around what the position sees; and photographs as a whole.
+_CELLS, _EACH, _SINGLE, _AROUND, _WHOLE = 16, 3, 40, (1.0, 1.6), 80
 # The first round, on all candidates: one size, two corners, so many views; how many go on to the second.
 _FIRST_SIZE, _FIRST_CORNERS, _FIRST_VIEWS, _KEPT = 0.4, ("top left", "bottom right"), 10, 8
 # Around the best of these: shifted by a quarter, smaller and larger.
@@ -53,10 +55,11 @@ class Candidate:
 
 
 def candidates(run: Stages, source: int, target: int, sample_of: Atlas | None = None) -> list[Candidate]:
-    """Parts of photographs, of neither class, behind the cells that speak most for the target against the source.
+    """Parts of photographs, of neither class, behind what speaks most for the target against the source.
 
-    The comparison's layout without its icons (`compare`). Photographs labelled with either class are left out: a shark
-    pasted into a picture makes it one of a shark, which says nothing about the network.
+    The cells of the comparison's layout (without its icons: `compare`), single activations, whole photographs.
+    Photographs labelled with either class are left out: a shark pasted into a picture makes it one of a shark, which
+    says nothing about the network.
     """
     whole, _ = whole_sample(run, sample_of)
     assert whole.effects is not None
@@ -84,7 +87,22 @@ def candidates(run: Stages, source: int, target: int, sample_of: Atlas | None = 
             box = _around(photographs.box(row), factor, image.size)
             patch = as_patch(run.model, image, box)
             found.setdefault((number, box), Candidate(patch, number, box, cell_key, other, float(difference[row])))
+    for number, speaks in _whole_images(whole, run.images.labels, source, target):
+        image = run.images.open(number)
+        box = _around((0.0, 0.0, *image.size), 1.0, image.size)
+        other = _other(whole.effects[whole.image == number].mean(0), source, target)
+        found.setdefault((number, box), Candidate(as_patch(run.model, image, box), number, box, "", other, speaks))
     return list(found.values())
+
+
+def _whole_images(whole: Sample, labels: Sequence[int], source: int, target: int) -> list[tuple[int, float]]:
+    """The images, of neither class, whose activations speak the most for the target against the source on average."""
+    assert whole.effects is not None
+    difference = whole.effects[:, target].astype(np.float64) - whole.effects[:, source]
+    counts = np.bincount(whole.image, minlength=len(labels))
+    mean = np.bincount(whole.image, weights=difference, minlength=len(labels)) / counts.clip(1)
+    order = [int(number) for number in np.argsort(-mean, kind="stable") if counts[number] and mean[number] > 0]
+    return [(number, float(mean[number])) for number in order if labels[number] not in (source, target)][:_WHOLE]
 
 
 def _strongest(difference: Floats, image: NDArray[np.int64]) -> list[int]:

@@ -57,12 +57,12 @@ class Opened:
         """Wait until nothing is drawn any more."""
         script = """() => new Promise(done => {
             const root = document.querySelector('.aa');
-            let last = null, still = 0;
+            let last = null, still = 0, looks = 0;
             const look = () => {
                 const now = root?.dataset.drawn + root?.textContent.length + location.hash;
                 still = now === last && root?.dataset.drawn ? still + 1 : 0;
                 last = now;
-                still >= 12 ? done() : setTimeout(look, 25);
+                still >= 12 || looks++ > 400 ? done() : setTimeout(look, 25);
             };
             look();
         })"""
