@@ -21,7 +21,7 @@ from PIL import Image
 from featviz.errors import UserError
 from featviz.output import OutputFolder, safe_name
 
-from .explorer import Book, Leaf, make_book, viewer_page
+from .explorer import Book, Leaf, book_widget, make_book, viewer_page
 from .figure import DPI, save_figure
 from .grid import Cell, bin_cells, cell_numbers
 from .icons import sheet
@@ -143,6 +143,10 @@ class Atlas:
         leaf = Leaf(self.settings.layer, self, photographs=photographs)
         title = f"Activation atlas: {manifest['model']}, {self.settings.layer}"
         return make_book([leaf], title=title, facts=facts)
+
+    def widget(self) -> Any:
+        """The explorer as a widget whose `view` and `selected_cell` are synced (extra: notebook)."""
+        return book_widget(self.book())
 
     def _repr_png_(self) -> bytes:
         stream = BytesIO()

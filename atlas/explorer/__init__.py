@@ -3,5 +3,6 @@
 from .book import Book, Leaf, make_book
 from .page import render_page, sheets_page
 from .viewer_page import viewer_page
+from .widget import book_widget
 
-__all__ = ["Book", "Leaf", "make_book", "render_page", "sheets_page", "viewer_page"]
+__all__ = ["Book", "Leaf", "book_widget", "make_book", "render_page", "sheets_page", "viewer_page"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -417,6 +418,35 @@ def test_a_notebook_shows_the_page_in_a_frame_that_works_and_stays_small(browser
     assert not complaints
     context.close()
     assert built._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_widget_tells_python_what_is_looked_at_and_moves_where_python_says(browser: Any, tmp_path: Path) -> None:
+    widget = painted_atlas().widget()
+    assert (widget.view, widget.selected_cell) == ("", None)
+    held = json.dumps({"manifest": widget.manifest, "blocks": widget.blocks, "view": ""}).replace("<", "\\u003c")
+    # The front end of a notebook in small: a model that is told and tells, as anywidget hands it over.
+    (tmp_path / "host.html").write_text(
+        f"""<style>{widget._css}</style><div id="el"></div><script type="module">
+        {widget._esm.replace("export default", "const given =")}
+        const held = {held}, heard = {{}};
+        window.told = held;
+        const model = {{
+            get: (name) => held[name], set: (name, value) => {{ held[name] = value; }}, save_changes() {{}},
+            on: (name, act) => {{ heard[name] = act; }}, off() {{}} }};
+        window.say = (view) => {{ held.view = view; heard["change:view"](); }};
+        given.render({{ model, el: document.getElementById("el") }});
+        </script>""",
+        encoding="utf-8",
+    )
+    found = Opened(browser, (tmp_path / "host.html").as_uri())
+    found.click(8, 1, 6)
+    assert found.page.evaluate("told.selected_cell") == "8/1/6"
+    assert "cell=8%2F1%2F6" in found.page.evaluate("told.view")
+    found.do(lambda page: page.evaluate("say('#cell=8/5/2&class=1')"))
+    assert "Row 5, column 2" in found.panel
+    assert found.page.get_by_role("combobox", name="show the map through a class").input_value() == "goldfish"
+    assert not found.complaints
+    found.context.close()
 
 
 def test_of_a_page_too_large_for_a_notebook_the_finest_levels_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,8 @@ class Book {
 
   async block(name) {
     try {
-      return await this.model.get("block")(name);
+      const find = this.model.get("block");
+      return find ? await find(name) : (this.model.get("blocks")[name] ?? null);
     } catch {
       return null;
     }

@@ -185,10 +185,10 @@ export function render({ model, el }) {
     camera.height = high;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, wide, high);
-    const now_level = level();
-    if (now_level !== shown) {
-      before = shown && shown.map === now_level.map ? shown : null;
-      shown = now_level;
+    const wantedLevel = level();
+    if (wantedLevel !== shown) {
+      before = shown && shown.map === wantedLevel.map ? shown : null;
+      shown = wantedLevel;
       since = now;
       tell();
     }
@@ -441,11 +441,13 @@ export function render({ model, el }) {
   }
 
   const back = () => restore(location.hash);
+  const followHost = () => { if (model.get("view") !== last) restore(model.get("view")); };
+  model.on?.("change:view", followHost);
   addEventListener("popstate", back);
   const watch = new ResizeObserver(draw);
   watch.observe(stage);
   const shade = matchMedia("(prefers-color-scheme: dark)");
   shade.addEventListener("change", draw);
   restore(model.get("view") || location.hash || book.start);
-  return () => { removeEventListener("popstate", back); watch.disconnect(); shade.removeEventListener("change", draw); };
+  return () => { model.off?.("change:view", followHost); removeEventListener("popstate", back); watch.disconnect(); shade.removeEventListener("change", draw); };
 }
