@@ -26,6 +26,7 @@ from . import class_commands
 from .ald_folder import AldSettings, study_weights
 from .build import build
 from .exemplars import find_exemplars
+from .explorer import join_books, read_book, viewer_page
 from .options import (
     DebugOption,
     DeviceOption,
@@ -412,16 +413,28 @@ def ald_command(
 
 @app.command("open")
 def open_command(
-    folder: Annotated[Path, typer.Argument(help="A folder that a command of this program wrote.")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders that commands of this program wrote.")],
+    together: Annotated[
+        Path, typer.Option("--together", help="Of several folders: the page of all their maps that is written.")
+    ] = Path("together.html"),
+    quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Open a folder's page in the browser.
+    """Open a folder's page in the browser; of several atlases, one page with all of their maps.
 
-    Example: atlas open my-atlas
+    Example: atlas open atlas-blocks.3 atlas-blocks.5 --together both.html
     """
-    page = folder / "index.html"
-    if not page.is_file():
-        raise UserError(f"{str(folder)!r} holds no page (no index.html): the command that writes it has not finished.")
+    pages = [folder / "index.html" for folder in folders]
+    for page in pages:
+        if not page.is_file():
+            raise UserError(f"{str(page.parent)!r} holds no page (no index.html): what writes it has not finished.")
+    page = pages[0]
+    if len(pages) > 1:
+        book = join_books([read_book(each) for each in pages], title=", ".join(folder.name for folder in folders))
+        together.write_text(viewer_page(book), encoding="utf-8")
+        page = together
+    if not quiet:
+        Console(stderr=True).print(f"opening {escape(str(page))}")
     webbrowser.open(page.resolve().as_uri())
 
 

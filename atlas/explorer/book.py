@@ -77,7 +77,7 @@ def make_book(
         ]
         maps.append({"name": leaf.name, "layer": leaf.atlas.settings.layer, "ends": leaf.ends, "levels": levels})
     for number in range(0, len(thumbs.pictures), PER_SHEET):
-        blocks[f"thumbs/{number // PER_SHEET}"] = _sheet(thumbs.pictures[number : number + PER_SHEET])
+        blocks[f"thumbs/{number // PER_SHEET}"] = _sheet(thumbs.pictures[number : number + PER_SHEET], columns=10)
     manifest = {
         "format": FORMAT,
         "title": title,
@@ -200,9 +200,9 @@ def _resized(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS))
 
 
-def _sheet(pictures: Sequence[NDArray[np.uint8]]) -> str:
-    """Pictures of one size, ten in a row, as one WebP."""
-    side, columns = len(pictures[0]), min(10, len(pictures))
+def _sheet(pictures: Sequence[NDArray[np.uint8]], *, columns: int = 0) -> str:
+    """Pictures of one size, ten in a row or as few as there are, as one WebP."""
+    side, columns = len(pictures[0]), columns or min(10, len(pictures))
     sheet = Image.new("RGB", (columns * side, -(-len(pictures) // columns) * side))
     for number, picture in enumerate(pictures):
         sheet.paste(Image.fromarray(picture), (number % columns * side, number // columns * side))

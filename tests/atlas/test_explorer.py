@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import webbrowser
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,16 @@ import numpy as np
 import pytest
 from painted import CLASSES, Photos, color, painted_atlas
 from PIL import Image
+from typer.testing import CliRunner
 
 from atlas import result
+from atlas.cli import app
 from atlas.explorer import book as book_module
 from atlas.explorer.book import Leaf, make_book
+from atlas.explorer.join import join_books, read_book
 from atlas.explorer.viewer_page import viewer_page
 from atlas.result import Atlas
+from featviz.errors import UserError
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
 _BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -297,6 +302,53 @@ def test_everything_can_be_reached_by_keyboard(opened: Opened) -> None:
     assert opened.page.get_by_role("dialog", name="help").is_visible()
     opened.do(lambda page: page.keyboard.press("Escape"), lambda page: page.keyboard.press("]"))
     assert "map=1" in opened.address
+
+
+def test_several_pages_become_one_with_all_their_maps_and_photographs(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = []
+    for number, layer in enumerate(("blocks.3", "blocks.5")):
+        folders.append(tmp_path / layer)
+        folders[-1].mkdir()
+        names = tuple(f"{layer}-{each}.png" for each in range(9))
+        built = painted_atlas(layer=layer, seed=number, names=names)
+        _write(folders[-1], replace(built, pictures=built.pictures[..., ::-1].copy()) if number else built)
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    done = CliRunner().invoke(app, ["open", *map(str, folders), "--together", str(tmp_path / "both.html")])
+    assert done.exit_code == 0, done.output
+    assert opened == [(tmp_path / "both.html").as_uri()]
+    found = Opened(browser, opened[0] + "#map=1&labels=false")
+    assert found.page.locator(".aa-map-button").all_inner_texts() == ["blocks.3", "blocks.5"]
+    x, y = found.place(8, 1, 6)
+    assert np.abs(found.pixels()[round(y), round(x)] - color(8, 1, 6)[::-1]).max() <= 12
+    found.click(8, 1, 6)
+    (cell,) = (cell for cell in painted_atlas(layer="blocks.5", seed=1).cells if cell.key == "8/1/6")
+    shown = found.page.locator(".aa-photos figcaption").all_inner_texts()
+    assert shown == [f"blocks.5-{image}.png" for image, _, _ in cell.exemplars[:3]]
+    data = found.page.evaluate(
+        "() => [...document.querySelector('.aa-photos canvas').getContext('2d').getImageData(20, 20, 1, 1).data]"
+    )
+    assert np.abs(np.array(data[:3]) - (20 * cell.exemplars[0][0], 100, 200)).max() <= 12
+    assert not found.complaints
+    found.context.close()
+    single = CliRunner().invoke(app, ["open", str(folders[0])])
+    assert single.exit_code == 0
+    assert opened[-1] == (folders[0] / "index.html").as_uri()
+    assert "no index.html" in str(CliRunner().invoke(app, ["open", str(tmp_path)]).exception)
+
+
+def test_pages_of_other_classes_or_no_pages_are_not_joined(tmp_path: Path) -> None:
+    for name, classes in (("a", CLASSES), ("b", tuple("uvwxyz"))):
+        (tmp_path / name).mkdir()
+        _write(tmp_path / name, painted_atlas(classes=classes))
+    books = [read_book(tmp_path / name / "index.html") for name in "ab"]
+    with pytest.raises(UserError, match="different classes"):
+        join_books(books, title="x")
+    (tmp_path / "plain.html").write_text("<p>no atlas</p>", encoding="utf-8")
+    with pytest.raises(UserError, match="no page of the explorer"):
+        read_book(tmp_path / "plain.html")
 
 
 def test_names_that_would_be_code_or_are_very_long_are_shown_as_they_are(browser: Any, tmp_path: Path) -> None:

@@ -81,8 +81,7 @@ async function drawThumb(book, canvas, thumb, box) {
   }
   const side = book.thumb_side;
   const number = thumb % PER_SHEET;
-  const columns = Math.min(10, Math.min(PER_SHEET, book.thumb_count - (thumb - number)));
-  context.drawImage(sheet, (number % columns) * side, Math.floor(number / columns) * side, side, side, 0, 0, 192, 192);
+  context.drawImage(sheet, (number % 10) * side, Math.floor(number / 10) * side, side, side, 0, 0, 192, 192);
   const [left, top, right, bottom] = box.map((share) => Math.min(189, Math.max(3, share * 192)));
   context.lineWidth = 5;
   context.strokeStyle = "rgba(0 0 0 / .6)";
