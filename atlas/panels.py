@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,7 +29,7 @@ SMALLEST_SIDE = 0.35
 _TINTED_SIDE = 0.84
 # Red speaks for, blue against.
 _TINTS = colormaps["RdBu_r"]
-_MARGIN, _GAP, _HEAD, _HEADING, _FOOT, _ENDS = 24, 36, 64, 30, 60, 24
+_MARGIN, _GAP, _HEAD, _HEADING, _FOOT, _ENDS, _BAR = 24, 36, 64, 30, 60, 24, 250
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,10 @@ def panels_figure(panels: Sequence[Panel], *, title: str, caption: str, tint: st
     unit = float(np.clip(wide / 1000, 0.75, 1.6))
     head = round((_HEAD + _HEADING * any(panel.heading for panel in panels)) * unit)
     ends = round(_ENDS * unit) * any(panel.ends is not None for panel in panels)
+    width = max(wide, 560) + 2 * _MARGIN
+    caption = _wrapped(caption, width - 2 * _MARGIN - round(_BAR * unit) * bool(tint), 8.5 * unit)
     foot = round(_FOOT * unit) + ends + round(14 * unit * caption.count("\n"))
-    width, height = max(wide, 560) + 2 * _MARGIN, high + head + foot
+    height = high + head + foot
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
     FigureCanvasAgg(figure)
     left = (width - wide) // 2
@@ -111,6 +114,12 @@ def panels_figure(panels: Sequence[Panel], *, title: str, caption: str, tint: st
     if tint:
         _color_bar(figure, (width, height), limit, tint, unit)
     return figure
+
+
+def _wrapped(text: str, width: float, size: float) -> str:
+    """Lines broken to so many pixels in a font of so many points, whose letters are half as wide as high."""
+    letters = max(20, int(width / (size * DPI / 72 * 0.56)))
+    return "\n".join(textwrap.fill(line, letters) for line in text.split("\n"))
 
 
 def _limit(panels: Sequence[Panel]) -> float:
