@@ -46,7 +46,8 @@ class ClassPanel:
     `name`: whole, or which channels it is restricted to; `label`: the class; `atlas`: its cells, icons, and its part of
     the sample, of whose vectors and effects `channels` alone count (None: all); `rows`: which rows of the whole sample;
     `winners`: how many of all activations have their strongest effect on the class, within the channels; `recall`: of
-    those that do over all channels, the share that does within these.
+    those that do over all channels, the share that does within these; `precision`: of those that do within these, the
+    share that does over all.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ClassPanel:
     channels: tuple[int, ...] | None
     winners: int
     recall: float | None
+    precision: float | None
 
     @property
     def tint(self) -> dict[str, float]:
@@ -154,9 +156,11 @@ def class_panel(
     atlas = Atlas(own.settings, cells, pictures, part, xy, run.images.names, about, run.model.labels)
     winners = effects.argmax(1) == label
     wanted = whole.effects.argmax(1) == label
-    recall = float(winners[wanted].mean()) if wanted.any() and channels is not None and name != CONFUSING else None
+    held = channels is not None and name != CONFUSING
+    recall = float(winners[wanted].mean()) if held and wanted.any() else None
+    precision = float(wanted[winners].mean()) if held and winners.any() else None
     kept = None if channels is None else tuple(channels)
-    return ClassPanel(name, label, atlas, rows, kept, int(winners.sum()), recall)
+    return ClassPanel(name, label, atlas, rows, kept, int(winners.sum()), recall, precision)
 
 
 def check_enough(rows: NDArray[np.int64], effects: Floats, model: Model, label: int, by: str, reducer: str) -> None:

@@ -149,6 +149,7 @@ def panel_facts(panel: ClassPanel) -> dict[str, Any]:
         "images": len(np.unique(atlas.sample.image)),
         "strongest class of": panel.winners,
         "recall": None if panel.recall is None else round(panel.recall, 4),
+        "precision": None if panel.precision is None else round(panel.precision, 4),
         "cells": len(atlas.cells),
         "cells of the class": round(panel.own_cells, 4),
         "median score": None if (score := median_score(atlas.cells)) is None else round(score, 4),
@@ -182,19 +183,26 @@ def _lines(panels: Sequence[ClassPanel]) -> list[str]:
             f"channels; in {first.own_cells:.0%} of the {len(atlas.cells)} cells against no class more."
         )
     for panel in panels:
-        if panel.recall is not None:
+        if panel.name != CONFUSING:
             lines.append(
-                f"Of the activations with their strongest effect on {name} over all channels, the {panel.name} "
-                f"{len(panel.channels or ())} alone name the class in {panel.recall:.0%}."
+                f"Within the {panel.name} {len(panel.channels or ())} channels {name} is the strongest class of "
+                f"{panel.winners:,} activations; of those that it is of over all channels, {_percent(panel.recall)} "
+                f"are among them, and they are {_percent(panel.precision)} of them."
             )
-    shown = next((panel for panel in panels if panel.recall is not None and panel.name != RANDOM), None)
-    if shown is not None and shown.recall is not None and control.recall is not None:
-        tells = shown.recall > 2 * control.recall and shown.own_cells > 0.5
+    shown = next((panel for panel in panels if panel.name not in (CONFUSING, RANDOM)), None)
+    if shown is not None:
+        tells = (shown.precision or 0) >= 0.5 and (shown.recall or 0) > 2 * (control.recall or 0)
         lines.append(
-            f"So the {shown.name} channels {'show' if tells else 'do not show'} the class"
-            f"{'' if tells else ': most of their cells, or most of its activations, they give to others'}."
+            f"So the {shown.name} channels show the class."
+            if tells
+            else f"So the {shown.name} channels do not show the class by themselves: most of what they take for it, "
+            "all channels together take for something else."
         )
     return lines
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.1%}"
 
 
 def _write(made: ClassAtlas, folder: OutputFolder, source: Images, model: Model) -> None:
@@ -246,7 +254,14 @@ def load_panel(folder: Path, manifest: dict[str, Any], facts: dict[str, Any]) ->
     rows = np.asarray(zarr.open_group(str(folder / "store"), mode="r")["row"])
     channels = None if facts["channels"] is None else tuple(facts["channels"])
     return ClassPanel(
-        facts["panel"], facts["index"], atlas, rows, channels, facts["strongest class of"], facts["recall"]
+        facts["panel"],
+        facts["index"],
+        atlas,
+        rows,
+        channels,
+        facts["strongest class of"],
+        facts["recall"],
+        facts["precision"],
     )
 
 

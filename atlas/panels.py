@@ -169,7 +169,7 @@ def _color_bar(figure: Figure, size: tuple[int, int], limit: float, label: str, 
     width, height = size
     wide, high = 220 * unit, 10 * unit
     axes = figure.add_axes(
-        (1 - (_MARGIN + wide) / width, 34 * unit / height, wide / width, high / height), frameon=False
+        (1 - (1.6 * _MARGIN + wide) / width, 34 * unit / height, wide / width, high / height), frameon=False
     )
     bar = figure.colorbar(ScalarMappable(Normalize(-limit, limit), _TINTS), cax=axes, orientation="horizontal")
     bar.outline.set_visible(False)

@@ -57,7 +57,7 @@ def test_whitening_is_by_all_vectors_not_by_the_class_alone(noise_images: Path) 
     made = atlas.class_atlas(model, LAST, "a", noise_images, count=30, **SMALL).atlas
     cells = [replace(cell, score=None) for cell in made.cells]
     by_all, by_class = (
-        draw_icons(model, LAST, cells, whitener(vectors), icon=16, steps=2)[0]
+        draw_icons(model, LAST, cells, whitener(vectors), icon=16, steps=2, lr=0.08)[0]
         for vectors in (whole.sample.vectors, made.sample.vectors)
     )
     assert np.array_equal(made.pictures, by_all)
@@ -107,7 +107,17 @@ def test_beside_chosen_channels_stand_random_ones_of_the_same_number(noise_image
     assert made.panels[0].channels == (0, 2, 5)
     assert len(made.panels[1].channels or ()) == 3
     assert (tmp_path / "random" / "cells.json").is_file()
-    assert any("chosen channels" in line and "show the class" in line for line in made.manifest["conclusion"])
+    assert "chosen channels" in made.manifest["conclusion"][-1]
+    assert "show the class" in made.manifest["conclusion"][-1]
+    whole = atlas.build(toy_model(), LAST, noise_images, **SMALL)
+    assert whole.effects is not None
+    first = made.panels[0]
+    weight = find_classifier(toy_model()).weight.numpy()
+    within = (whole.sample.vectors[:, [0, 2, 5]] @ weight[:, [0, 2, 5]].T).argmax(1) == 2
+    over_all = whole.effects.argmax(1) == 2
+    assert first.winners == within.sum()
+    assert first.recall == pytest.approx((within & over_all).sum() / over_all.sum())
+    assert first.precision == pytest.approx((within & over_all).sum() / within.sum())
     loaded = atlas.class_atlas(
         toy_model(), LAST, "c", noise_images, channels=[0, 2, 5], count=30, out=tmp_path, **SMALL
     )
@@ -141,6 +151,10 @@ def test_the_terminal_channels_of_a_real_class_are_drawn_at_the_last_feature_map
     assert first.recall is not None
     assert control.recall is not None
     assert first.recall > control.recall
+    assert first.precision is not None
+    # Chosen by their weights for the class, they find it everywhere; the page says so.
+    assert first.precision < 0.5
+    assert "do not show the class by themselves" in made.manifest["conclusion"][-1]
     with pytest.raises(UserError, match=last):
         chosen_channels(lite0, "blocks.5", 281, "discriminative", seed=0)
 

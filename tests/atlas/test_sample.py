@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from toys import Positions, noise_folder, toy_model
 
-from atlas.sample import Revisitor, Sampler, inner_positions, revisit, sample
+from atlas.sample import Revisitor, Sampler, check_spatial, inner_positions, revisit, sample
 from featviz.errors import UserError
 from featviz.models import Model
+from featviz.trunk import Trunk
 from search.images import open_images
 from search.scan import Batch
 
@@ -121,9 +122,12 @@ def test_few_images_are_shown_in_several_views_and_many_are_chosen_from(tmp_path
     assert len(set(found.image.tolist())) == 10
 
 
-def test_a_layer_of_one_position_says_so(noise_images: Path) -> None:
+def test_a_layer_of_one_position_says_so_and_is_sampled_once_a_view(noise_images: Path) -> None:
     with pytest.raises(UserError, match="layer '6' has no spatial positions"):
-        sample(toy_model(), "6", open_images(noise_images), samples=10, per_image=1)
+        check_spatial(Trunk(toy_model(), ["6"]), "6")
+    found, scanned, _ = sample(toy_model(), "6", open_images(noise_images), samples=24, per_image=8)
+    assert len(found) == scanned.views == 24
+    assert (found.position == 0).all()
 
 
 def test_a_network_that_gives_only_nan_is_an_error(noise_images: Path) -> None:
@@ -151,14 +155,14 @@ def test_revisiting_the_same_layer_finds_the_same_vectors_whatever_the_order_of_
 
 
 def test_in_a_map_of_another_size_a_position_stays_at_its_place_in_the_view(noise_images: Path) -> None:
-    coarse, fine = (Model.wrap(Positions(rows, columns), size=48) for rows, columns in ((4, 6), (8, 18)))
+    coarse, fine = (Model.wrap(Positions(rows, columns), size=48) for rows, columns in ((4, 4), (12, 12)))
     images = open_images(noise_images)
     found, _, _ = sample(coarse, "encode", images, samples=100, per_image=4)
-    again, _ = revisit(fine, "encode", images, found, (4, 6))
-    # The middle of the coarse cell: at 2 rows and 3 columns of the fine map to one of the coarse.
-    assert np.array_equal(again.vectors[:, 0], found.position[:, 0] * 2 + 1)
+    again, _ = revisit(fine, "encode", images, found, (4, 4))
+    # The middle of the coarse cell, of three rows and columns of the fine map.
+    assert np.array_equal(again.vectors[:, 0], found.position[:, 0] * 3 + 1)
     assert np.array_equal(again.vectors[:, 1], found.position[:, 1] * 3 + 1)
-    back, _ = revisit(coarse, "encode", images, again, (8, 18))
+    back, _ = revisit(coarse, "encode", images, again, (12, 12))
     assert np.array_equal(back.position, found.position)
 
 
