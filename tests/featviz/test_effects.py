@@ -172,12 +172,12 @@ def test_summed_over_an_images_positions_the_class_it_is_taken_for_has_the_large
     _, rows, columns = found.trunk.map_size("blocks.6")
     every = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))[None]
     right = largest = 0
-    for number in range(0, len(images), 10):
+    for number in range(0, len(images), 20):
         view = central_view(images.open(number), lite0.preprocess)[None]
         if int(found.trunk(view)[OUTPUT].argmax()) == images.labels[number]:
             right += 1
             largest += int(found(view, every).sum((0, 1)).argmax()) == images.labels[number]
-    assert right > 30
+    assert right > 15
     assert largest / right >= 0.9
 
 
