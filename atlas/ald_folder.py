@@ -103,7 +103,7 @@ def study_weights(
         lines, sections = [*lines, *more], [*sections, *more_sections]
         clock.lap("tests")
     page = report_page(title=f"Final layer of {model.name}", lines=lines, sections=sections)
-    folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    folder.write_text("index.html", page)
     folder.finish(
         {
             "command": "ald",

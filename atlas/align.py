@@ -18,7 +18,7 @@ from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 from search.images import Images, open_images
 
-from .explorer import Leaf, make_book, viewer_page
+from .explorer import Leaf, make_book, write_viewer
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
 from .grid import cell_numbers
@@ -224,16 +224,17 @@ def _write(made: AlignedAtlases, folder: OutputFolder, models: tuple[Model, Mode
     title = "Two atlases, aligned"
     notes = made.manifest["conclusion"]
     tables = report_page(title=title, lines=notes, sections=[Section("From cell to cell", table=table)])
-    folder.write("tables.html", lambda path: path.write_text(tables, encoding="utf-8"))
+    folder.write_text("tables.html", tables)
     leaves = [
         Leaf(
             f"{atlas.settings.layer} of {model.name}", atlas,
             photographs=Photographs.of(model, atlas.settings.layer, source, atlas.sample, seed=atlas.settings.seed),
+            ids=np.arange(len(atlas.sample)),
         )
         for atlas, model in zip((made.first, made.second), models, strict=True)
     ]  # fmt: skip
     facts = {**made.manifest["settings"], "other layer": made.manifest["other_layer"]}
     links = {"where each cell's activations lie in the other": "tables.html"}
     book = make_book(leaves, title=title, facts=facts, notes=notes, links=links, start="#map=0&beside=1")
-    folder.write("index.html", lambda path: path.write_text(viewer_page(book), encoding="utf-8"))
+    write_viewer(book, folder)
     folder.finish(made.manifest)

@@ -12,6 +12,7 @@ from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
+from .channels import draw_superstimuli, named_channels
 from .grid import Cell
 from .photos import Photographs
 from .project import Floats, Reducer, named_reducer
@@ -38,8 +39,8 @@ def build(
     images: what `search.open_images` takes. reducer: `umap`, `tsne`, `pca` or a function, as `project` takes it.
     classes: names or numbers of classes, through each of which the atlas is shown once more, by effect. settings: the
     other fields of `Settings`: grid, icon, steps, samples, per_image, min_count, attempts, lr, power, ridge, effects,
-    relax_pools, tiles, seed. With `out`, the atlas is written there; work that an interrupted run of the same settings
-    left there is not done again, and a folder with other settings is refused.
+    relax_pools, tiles, cards, seed. With `out`, the atlas is written there; work that an interrupted run of the same
+    settings left there is not done again, and a folder with other settings is refused.
 
     Carter, Armstrong, Schubert, Johnson and Olah 2019, "Activation Atlas", Distill.
     Raises `UserError` for anything that cannot work, before pictures are drawn.
@@ -77,10 +78,15 @@ def build(
         if wanted.tiles != "icons":
             tiles.append(photographs.of_cells(cells, wanted.icon, progress=progress))
         clock.lap("photos")
+    superstimuli = {}
+    if wanted.cards:
+        superstimuli = draw_superstimuli(run, named_channels(cells, found.vectors))
+        clock.lap("cards")
 
     manifest = _manifest(run, cells, xy, report, clock, identity)
     class_names = model.labels if found.effects is not None else ()
-    atlas = Atlas(wanted, cells, tiles[0], found, xy, source.names, manifest, class_names, *tiles[1:])
+    photos = tiles[1] if len(tiles) > 1 else None
+    atlas = Atlas(wanted, cells, tiles[0], found, xy, source.names, manifest, class_names, photos, superstimuli)
     if folder is not None:
         write(atlas, folder, classes=labels, photographs=photographs)
     return atlas

@@ -19,7 +19,7 @@ from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
 from .class_atlas import CONFUSING, DEFAULTS, RANDOM, WHOLE, ClassAtlas, ClassPanel, chosen_channels, class_panel
-from .explorer import Leaf, make_book, viewer_page
+from .explorer import Leaf, make_book, write_viewer
 from .explorer.page import cells_table
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
@@ -214,13 +214,13 @@ def _write(made: ClassAtlas, folder: OutputFolder, source: Images, model: Model)
     title = f"{made.name} in {made.atlas.settings.layer} of {made.manifest['model']}"
     facts = page_facts(made.manifest)
     tables = report_page(title=title, lines=made.manifest["conclusion"], sections=sections, facts=facts)
-    folder.write("tables.html", lambda path: path.write_text(tables, encoding="utf-8"))
+    folder.write_text("tables.html", tables)
     settings = made.atlas.settings
     photographs = Photographs.of(model, settings.layer, source, made.atlas.sample, seed=settings.seed)
     leaves = [panel_leaf(panel, photographs) for panel in made.panels]
     links = {"all cells as tables": "tables.html"}
     book = make_book(leaves, title=title, facts=facts, notes=made.manifest["conclusion"], links=links)
-    folder.write("index.html", lambda path: path.write_text(viewer_page(book), encoding="utf-8"))
+    write_viewer(book, folder)
     folder.finish(made.manifest)
 
 
@@ -228,7 +228,10 @@ def panel_leaf(panel: ClassPanel, photographs: Photographs) -> Leaf:
     """A panel as a map of the explorer; photographs: those of any sample of its layer."""
     atlas = panel.atlas
     name = atlas.class_name(panel.label) if panel.channels is None else panel.name
-    return Leaf(name, atlas, tint=panel.tint, photographs=replace(photographs, found=atlas.sample))
+    return Leaf(
+        name, atlas, tint=panel.tint, photographs=replace(photographs, found=atlas.sample), ids=panel.rows,
+        channels=panel.channels,
+    )  # fmt: skip
 
 
 def load_class_atlas(folder: str | Path) -> ClassAtlas:

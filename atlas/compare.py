@@ -29,7 +29,7 @@ from .class_folder import (
     write_panel,
 )
 from .classes import Telling, gradient_layout, members, telling_cells
-from .explorer import Leaf, make_book, viewer_page
+from .explorer import Leaf, make_book, write_viewer
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
 from .panels import panels_figure
@@ -234,15 +234,15 @@ def _write(made: Comparison, folder: OutputFolder, model: Model, source: Images)
     title = f"{a} or {b}: {settings.layer} of {made.manifest['model']}"
     facts = page_facts(made.manifest)
     tables = report_page(title=title, lines=made.manifest["conclusion"], sections=sections, facts=facts)
-    folder.write("tables.html", lambda path: path.write_text(tables, encoding="utf-8"))
+    folder.write_text("tables.html", tables)
     tint = {row.cell: row.difference for row in made.telling}
     leaves = [
-        Leaf(f"{a} or {b}", made.gradient, ends=(a, b), tint=tint, photographs=photographs),
+        Leaf(f"{a} or {b}", made.gradient, ends=(a, b), tint=tint, photographs=photographs, ids=made.rows),
         *(panel_leaf(panel, photographs) for panel in (made.left, made.right)),
     ]
     links = {"the cells that tell them apart, and all tables": "tables.html"}
     book = make_book(leaves, title=title, facts=facts, notes=made.manifest["conclusion"], links=links)
-    folder.write("index.html", lambda path: path.write_text(viewer_page(book), encoding="utf-8"))
+    write_viewer(book, folder)
     folder.finish(made.manifest)
 
 

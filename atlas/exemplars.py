@@ -87,7 +87,7 @@ def find_exemplars(
     if parquet:
         write_parquet(found, folder)
     page = sheets_page(title=f"Exemplars of {model.name}", sheets=sheets, facts=_facts(found))
-    folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    folder.write_text("index.html", page)
     folder.finish(_manifest(found, k))
     return folder.manifest()
 

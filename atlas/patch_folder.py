@@ -22,7 +22,7 @@ from search.decode import open_upright
 from search.images import Images, open_images
 
 from .class_atlas import DEFAULTS, class_name
-from .explorer.report_page import Section, report_page
+from .explorer import Report, make_book, write_viewer
 from .figure import save_figure
 from .patch_figure import Step, strip_figure, sweep_figure
 from .patch_report import Tested, lines, summary
@@ -250,15 +250,14 @@ def _write(made: Tested, folder: OutputFolder, model: Model, found: dict[str, An
     strip = strip_figure(made.steps, own.source, own.target, partial(class_name, model), title=title)
     before = made.before[:, [own.source, own.target]].mean(0).tolist()
     sweep = sweep_figure(own, made.noise, made.photos, (before[0], before[1]), made.names)
-    sections = [
-        Section(heading, png=folder.write(name, partial(save_figure, figure)).read_bytes())
+    figures = {
+        heading: folder.write(name, partial(save_figure, figure)).read_bytes()
         for heading, name, figure in (
             ("One view, with the patch at every size", "strip.png", strip),
             ("Over sizes", "sweep.png", sweep),
         )
-    ]
-    sections.append(Section("Every size and corner", table=found["sizes"]))
+    }
+    report = Report(title, manifest["conclusion"], figures, found["sizes"])
     facts = {"model": model.name, "patch": manifest["patch"], "views": made.tried}
-    page = report_page(title=title, lines=manifest["conclusion"], sections=sections, facts=facts)
-    folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    write_viewer(make_book([], title=title, facts=facts, reports=[report]), folder)
     folder.finish(manifest)

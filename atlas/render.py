@@ -180,7 +180,7 @@ def _finish(
         name = "superstimuli.png" if number == 1 else f"superstimuli-{number}.png"
         folder.write(name, partial(save_figure, figure))
     page = render_page(title=title, certificates=certificates, folder=folder.path, facts=facts)
-    folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    folder.write_text("index.html", page)
     folder.finish(
         {
             "command": "render",

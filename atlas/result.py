@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from html import escape
 from io import BytesIO
@@ -21,7 +21,7 @@ from PIL import Image
 from featviz.errors import UserError
 from featviz.output import OutputFolder, safe_name
 
-from .explorer import Book, Leaf, book_widget, make_book, viewer_page
+from .explorer import Book, Leaf, book_widget, make_book, viewer_page, write_viewer
 from .figure import DPI, save_figure
 from .grid import Cell, bin_cells, cell_numbers
 from .icons import sheet
@@ -44,7 +44,8 @@ class Atlas:
     `cells`: every level's cells that got an icon; `pictures`: (cells, icon, icon, 3) their icons; `sample`: the vectors
     behind them; `xy`: (n, 2) their layout; `names`: the images' names by number; `manifest`: how it was made;
     `classes`: the classes' names, where effects on them are known; `photos`: like `pictures`, the parts of photographs
-    nearest to the cells' means, where both are wanted.
+    nearest to the cells' means, where both are wanted; `superstimuli`: channel -> (side, side, 3), of those that cells
+    name, where they are wanted.
     """
 
     settings: Settings
@@ -56,6 +57,7 @@ class Atlas:
     manifest: Mapping[str, Any]
     classes: tuple[str, ...] = ()
     photos: NDArray[np.uint8] | None = None
+    superstimuli: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
 
     @property
     def effects(self) -> NDArray[np.float32] | None:
@@ -226,10 +228,11 @@ def load_data(folder: Path, manifest: Mapping[str, Any], **changed: Any) -> Atla
     photos = None
     if settings.tiles == "both":
         photos = np.stack([_tile(folder / "photos", cell, settings.icon) for cell in cells])
+    drawn = {int(file.stem): np.asarray(Image.open(file)) for file in (folder / "channels").glob("*.png")}
     names = tuple(json.loads((folder / "images.json").read_text(encoding="utf-8")))
     file = folder / "classes.json"
     classes = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
-    return Atlas(settings, cells, pictures, found, xy, names, manifest, classes, photos)
+    return Atlas(settings, cells, pictures, found, xy, names, manifest, classes, photos, drawn)
 
 
 def write(
@@ -247,8 +250,7 @@ def write(
         name = f"class-{safe_name(atlas.class_name(label))}.png"
         out.write(name, partial(save_figure, atlas.class_figure(label)))
     write_data(atlas, out)
-    page = viewer_page(atlas.book(photographs))
-    out.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    write_viewer(atlas.book(photographs), out)
     seconds = {**atlas.manifest["seconds"], "write": round(time.monotonic() - start, 2)}
     out.finish({**atlas.manifest, "seconds": seconds})
 
@@ -262,8 +264,10 @@ def write_data(atlas: Atlas, out: OutputFolder, folder: str = "", **more: NDArra
     sheets = {"icons": atlas.pictures, "photos": atlas.photos}
     for name, pictures in sheets.items():
         for level in atlas.levels if pictures is not None else ():
-            picture = Image.fromarray(sheet(atlas.cells, pictures, level))  # type: ignore[arg-type]  # not None here
-            out.write(f"{inside}{name}/level-{level}.png", partial(picture.save, format="PNG"))
+            icons = Image.fromarray(sheet(atlas.cells, pictures, level))  # type: ignore[arg-type]  # not None here
+            out.write(f"{inside}{name}/level-{level}.png", partial(icons.save, format="PNG"))
+    for channel, picture in sorted(atlas.superstimuli.items()):
+        out.write(f"{inside}channels/{channel}.png", partial(Image.fromarray(picture).save, format="PNG"))
     out.write_json(f"{inside}cells.json", [_entry(cell) for cell in atlas.cells])
     out.write_json(f"{inside}images.json", list(atlas.names))
     if atlas.effects is not None:

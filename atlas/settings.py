@@ -17,7 +17,7 @@ class Settings:
     `power`, `ridge`: how icons are drawn (`draw_icons`, `whitener`); `samples`: how many vectors, `per_image` from each
     view; `min_count`: cells with fewer stay empty; `reducer`: a name; `effects`: whether effects on the classes are
     worked out, with `relax_pools` by a smooth derivative of max pooling; `tiles`: what a cell shows: its icon, the
-    part of a photograph nearest to its mean, or both.
+    part of a photograph nearest to its mean, or both; `cards`: whether the channels that cells name are drawn.
     """
 
     layer: str
@@ -35,6 +35,7 @@ class Settings:
     effects: bool = True
     relax_pools: bool = False
     tiles: str = "icons"
+    cards: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

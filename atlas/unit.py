@@ -93,7 +93,7 @@ def draw_card(
     folder.write_json("exemplars.json", {readout.name: {str(unit.channel): strongest}})
     sheet = folder.write("card.png", partial(save_figure, draw(card, folder.path)))
     page = sheets_page(title=card.name, sheets={"card.png": sheet.read_bytes()}, facts=_facts(card))
-    folder.write("index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    folder.write_text("index.html", page)
     clock.lap("card")
     folder.finish(
         {

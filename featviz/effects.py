@@ -76,12 +76,19 @@ class ClassEffects:
         flat = positions.reshape(n * k, 2)
         if n > 1 and k > 1 and not self._inside:
             try:
-                return self._effects(images, flat, k).reshape(n, k, -1)
+                return self._effects(images, self._place(flat), k).reshape(n, k, -1)
             except RuntimeError as error:
                 if out_of_memory(error):
                     raise
                 self._inside = True
-        return self._effects(images.repeat_interleave(k, 0), flat, 1).reshape(n, k, -1)
+        return self._effects(images.repeat_interleave(k, 0), self._place(flat), 1).reshape(n, k, -1)
+
+    def summed(self, images: Tensor) -> Tensor:
+        """Effects (n, classes) of whole images (n, channels, h, w) in [0, 1]: the sum over all positions, by one pass.
+
+        Effects are linear in what they are the effects of, so that the sum is the effect of the layer's whole output.
+        """
+        return self._effects(images, (slice(None), self.channels.to(self.trunk.device)), 1)
 
     def linearity(self, images: Tensor, positions: Tensor, *, scale: float = 0.9) -> tuple[Tensor, Tensor]:
         """What effects predict and what happens, (n, classes) each, when one activation of each image is scaled.
@@ -90,33 +97,35 @@ class ClassEffects:
         """
         predicted = (scale - 1) * self(images, positions[:, None])[:, 0]
 
-        def scaled(maps: Tensor, place: Any) -> Tensor:
+        place = self._place(positions)
+
+        def scaled(maps: Tensor) -> Tensor:
             maps = maps.clone()
             self._layout.maps(maps)[place] *= scale
             return maps
 
         with torch.no_grad():
             before = self._logits(images)
-            with self._replaced(positions, scaled):
+            with self._replaced(scaled):
                 after = self._logits(images)
         return predicted, after - before
 
-    def _effects(self, images: Tensor, positions: Tensor, each: int) -> Tensor:
-        """(positions, classes) where each image has so many of the positions."""
+    def _effects(self, images: Tensor, place: Any, each: int) -> Tensor:
+        """(maps, classes): of what lies at `place` in the layer's maps, where each image's stands so many times."""
         # Tensors made in inference mode know no derivative.
         with torch.inference_mode(False):
             images = images.clone()
             if self._forward:
                 try:
-                    return self._by_forward_mode(images, positions, each)
+                    return self._by_forward_mode(images, place, each)
                 except (NotImplementedError, RuntimeError) as error:
                     if not _has_no_forward_derivative(error):
                         raise
                     self._forward = False
-            return self._by_reverse_mode(images, positions, each)
+            return self._by_reverse_mode(images, place, each)
 
-    def _by_forward_mode(self, images: Tensor, positions: Tensor, each: int) -> Tensor:
-        def dual(maps: Tensor, place: Any) -> Tensor:
+    def _by_forward_mode(self, images: Tensor, place: Any, each: int) -> Tensor:
+        def dual(maps: Tensor) -> Tensor:
             maps = maps.repeat_interleave(each, 0)
             tangent = torch.zeros_like(maps)
             self._layout.maps(tangent)[place] = self._layout.maps(maps)[place]
@@ -124,28 +133,29 @@ class ClassEffects:
 
         _load_forward_derivatives()
         # The fused kernels of attention have no forward derivative; the plain one has.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level(), self._replaced(positions, dual):
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level(), self._replaced(dual):
             logits = self._logits(images)
             tangent = forward_ad.unpack_dual(logits).tangent  # type: ignore[no-untyped-call]
             return torch.zeros_like(logits) if tangent is None else tangent.clone()
 
-    def _by_reverse_mode(self, images: Tensor, positions: Tensor, each: int) -> Tensor:
+    def _by_reverse_mode(self, images: Tensor, place: Any, each: int) -> Tensor:
         kept: list[Tensor] = []
 
-        def watched(maps: Tensor, place: Any) -> Tensor:
+        def watched(maps: Tensor) -> Tensor:
             kept.append(maps.detach().repeat_interleave(each, 0).requires_grad_())
             return kept[0].clone()
 
-        with torch.enable_grad(), self._replaced(positions, watched):
+        with torch.enable_grad(), self._replaced(watched):
             logits = self._logits(images)
         maps = kept[0]
-        place = self._place(positions)
         here = self._layout.maps(maps.detach())[place]
         effects = []
         for chunk in torch.split(torch.eye(self.classes, device=logits.device), _CHUNK):
-            wanted = chunk[:, None].expand(-1, len(positions), -1)
+            wanted = chunk[:, None].expand(-1, len(logits), -1)
             (gradients,) = torch.autograd.grad(logits, maps, wanted, retain_graph=True, is_grads_batched=True)
-            effects.append(torch.stack([(self._layout.maps(each)[place] * here).sum(1) for each in gradients], 1))
+            effects.append(
+                torch.stack([(self._layout.maps(each)[place] * here).flatten(1).sum(1) for each in gradients], 1)
+            )
         return torch.cat(effects, 1)
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -159,9 +169,9 @@ class ClassEffects:
         return (torch.arange(len(positions), device=device)[:, None], self.channels.to(device), rows, columns)
 
     @contextmanager
-    def _replaced(self, positions: Tensor, change: Callable[[Tensor, Any], Tensor]) -> Iterator[None]:
+    def _replaced(self, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """Inside the `with`, the layer's output is what `change` makes of it; at its first run, as it is read."""
-        place, runs = self._place(positions), 0
+        runs = 0
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
             nonlocal runs
@@ -169,10 +179,10 @@ class ClassEffects:
             if runs > 1:
                 return None
             if isinstance(output, Tensor):
-                return change(output, place)
+                return change(output)
             if isinstance(output, (tuple, list)):
                 number = next(i for i, part in enumerate(output) if isinstance(part, Tensor))
-                parts = [change(part, place) if i == number else part for i, part in enumerate(output)]
+                parts = [change(part) if i == number else part for i, part in enumerate(output)]
                 return type(output)(parts)
             raise UserError(f"layer {self.layer!r} returns {type(output).__name__}; effects need a tensor.")
 

@@ -110,10 +110,14 @@ class OutputFolder:
             Path(temporary).unlink(missing_ok=True)
         return target
 
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a file of UTF-8 text."""
+        return self.write(name, lambda path: path.write_text(text, encoding="utf-8"))
+
     def write_json(self, name: str, content: Any, *, indent: int | None = 1) -> Path:
         """Write UTF-8 JSON; NaN and infinity are not JSON and raise `ValueError`."""
         text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
-        return self.write(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        return self.write_text(name, text + "\n")
 
     def manifest(self) -> dict[str, Any]:
         """The manifest of a finished folder."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toys import noise_folder
@@ -30,3 +33,18 @@ def image_sample() -> Path:
 def noise_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 24 small random images."""
     return noise_folder(tmp_path_factory.mktemp("noise"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; CI requires it (ACTIVATION_ATLAS_BROWSER=required), elsewhere tests are skipped without."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        if os.environ.get("ACTIVATION_ATLAS_BROWSER") == "required":
+            pytest.fail("no chromium on the path, and ACTIVATION_ATLAS_BROWSER requires one")
+        pytest.skip("no chromium on the path")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()

@@ -1,14 +1,16 @@
-"""The page that shows a result: one self-contained HTML file."""
+"""The explorer: atlases and reports as pages that open by double-click."""
 
-from .book import Book, Leaf, make_book
-from .join import join_books, read_book
+from .book import Book, Report, make_book
+from .join import join_books
+from .leaf import Leaf
 from .page import render_page, sheets_page
-from .viewer_page import viewer_page
+from .viewer_page import read_book, viewer_page, write_viewer
 from .widget import book_widget
 
 __all__ = [
     "Book",
     "Leaf",
+    "Report",
     "book_widget",
     "join_books",
     "make_book",
@@ -16,4 +18,5 @@ __all__ = [
     "render_page",
     "sheets_page",
     "viewer_page",
+    "write_viewer",
 ]

@@ -1,47 +1,34 @@
-"""Atlases -> what the explorer's page holds: a manifest, and inert blocks of arrays and pictures by name."""
+"""Atlases and reports -> what a page of the explorer holds: a manifest, and inert blocks of arrays and pictures."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from ..grid import Cell, cell_numbers
-
-if TYPE_CHECKING:
-    from ..photos import Photographs
-    from ..result import Atlas
+from ..channels import named_channels
+from .blocks import picture, sheets
+from .cards import channel_cards
+from .flow import flows
+from .leaf import Leaf, level_of
+from .thumbs import THUMB, Thumbs
 
 # The page's format; a viewer says so when a page is of a later one.
 FORMAT = 1
-# Pictures in one sheet, and the side of an icon where there are many.
-PER_SHEET, MANY, SMALL_ICON = 100, 1000, 64
-# Classes and channels that a cell names; photographs of each cell, their side, and how many a page holds at most.
-CLASSES, CHANNELS, PHOTOS, THUMB, MOST_THUMBS = 5, 5, 3, 96, 1500
-# Numbers of a level's effects on all classes up to which they are embedded.
-MOST_VALUES = 1_000_000
-_QUALITY = 75
+_FIGURE_QUALITY = 88
 
 
 @dataclass(frozen=True)
-class Leaf:
-    """One map of a page: an atlas under a name.
+class Report:
+    """What a test or a study found: `lines` in words, `figures`: heading -> PNG, `table`: rows of the same fields."""
 
-    `ends`: what its left and right end mean, where they mean something; `tint`: cell key -> a number shown as colour;
-    `photographs`: where its cells' photographs come from, None for none.
-    """
-
-    name: str
-    atlas: Atlas
-    ends: tuple[str, str] | None = None
-    tint: Mapping[str, float] | None = None
-    photographs: Photographs | None = None
+    title: str
+    lines: Sequence[str]
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+    table: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass
@@ -58,31 +45,26 @@ def make_book(
     title: str,
     facts: Mapping[str, Any],
     notes: Sequence[str] = (),
+    reports: Sequence[Report] = (),
     links: Mapping[str, str] | None = None,
     start: str = "",
 ) -> Book:
-    """The maps' cells, icons, effects on all classes and nearest photographs, as far as a page can hold them.
+    """The maps' cells, icons, effects on all classes, channels and nearest photographs, as far as a page can hold them.
 
     facts, notes: how it was made and what was found, in words. links: what lies beside the page, text -> file. start:
     the state that the page opens in, as its address would say it.
     """
-    thumbs = _Thumbs()
-    classes = max((leaf.atlas.classes for leaf in leaves), key=len)
-    blocks: dict[str, str] = {}
-    maps = []
-    for number, leaf in enumerate(leaves):
-        levels = [
-            _level(f"{number}/{place}", leaf, level, len(classes), thumbs, blocks)
-            for place, level in enumerate(sorted(leaf.atlas.levels))
-        ]
-        maps.append({"name": leaf.name, "layer": leaf.atlas.settings.layer, "ends": leaf.ends, "levels": levels})
-    for number in range(0, len(thumbs.pictures), PER_SHEET):
-        blocks[f"thumbs/{number // PER_SHEET}"] = _sheet(thumbs.pictures[number : number + PER_SHEET], columns=10)
+    thumbs, blocks, classes = Thumbs(), dict[str, str](), tuple[str, ...]()
+    for leaf in leaves:
+        classes = max(classes, leaf.atlas.classes, key=len)
+    maps = [_map(leaves, number, thumbs, blocks) for number in range(len(leaves))]
+    blocks.update(sheets(thumbs.pictures, "thumbs", columns=10))
     manifest = {
         "format": FORMAT,
         "title": title,
         "facts": {name: str(value) for name, value in facts.items()},
         "notes": list(notes),
+        "reports": [_report(number, each, blocks) for number, each in enumerate(reports)],
         "links": list((links or {}).items()),
         "start": start,
         "classes": list(classes),
@@ -94,118 +76,31 @@ def make_book(
     return Book(manifest, blocks)
 
 
-class _Thumbs:
-    """Photographs as the network saw them, each once."""
-
-    def __init__(self) -> None:
-        self.pictures: list[NDArray[np.uint8]] = []
-        self.names: list[str] = []
-        self._known: dict[tuple[Any, ...], int] = {}
-        self._names: dict[str, int] = {}
-
-    def of(self, photographs: Photographs, row: int) -> tuple[int, list[float], int] | None:
-        """(number, the box seen in it as shares of its sides, its image's name), None where it cannot be opened."""
-        found = photographs.found
-        view = tuple(float(side) for side in found.box[row])
-        key = (id(photographs), int(found.image[row]), view)
-        if key not in self._known:
-            if len(self.pictures) >= MOST_THUMBS:
-                return None
-            try:
-                image = photographs.images.open(int(found.image[row]))
-            except Exception:  # Pillow's decoders raise almost anything on a file that was damaged since
-                return None
-            part = image.resize((THUMB, THUMB), Image.Resampling.LANCZOS, box=(view[0], view[1], view[2], view[3]))
-            self._known[key] = len(self.pictures)
-            self.pictures.append(np.asarray(part.convert("RGB")))
-        left, top, right, bottom = photographs.box(row)
-        wide, high = view[2] - view[0], view[3] - view[1]
-        box = [(left - view[0]) / wide, (top - view[1]) / high, (right - view[0]) / wide, (bottom - view[1]) / high]
-        name = photographs.images.names[int(found.image[row])]
-        place = self._names.setdefault(name, len(self._names))
-        if place == len(self.names):
-            self.names.append(name)
-        return self._known[key], [round(side, 3) for side in box], place
-
-
-def _level(name: str, leaf: Leaf, level: int, classes: int, thumbs: _Thumbs, blocks: dict[str, str]) -> dict[str, Any]:
-    atlas = leaf.atlas
-    shown = [number for number, cell in enumerate(atlas.cells) if cell.level == level]
-    cells = [atlas.cells[number] for number in shown]
-    side = atlas.settings.icon if len(cells) <= MANY else min(atlas.settings.icon, SMALL_ICON)
-    for number in range(0, len(cells), PER_SHEET):
-        icons = [_resized(atlas.pictures[each], side) for each in shown[number : number + PER_SHEET]]
-        blocks[f"{name}/icons/{number // PER_SHEET}"] = _sheet(icons)
-    values = atlas.effects is not None and 0 < len(cells) * classes <= MOST_VALUES
-    if values:
-        blocks[f"{name}/values"], blocks[f"{name}/scale"] = _values(atlas, cells, level)
-    about: dict[str, Any] = {
-        "grid": level,
-        "pixels": side,
-        "cells": len(cells),
-        "row": _array([cell.row for cell in cells], np.uint16),
-        "col": _array([cell.col for cell in cells], np.uint16),
-        "count": _array([cell.count for cell in cells], np.uint32),
-        "score": _array([np.nan if cell.score is None else cell.score for cell in cells], np.float32),
-        "top": _array(_padded(cells, lambda cell: [label for label, _ in cell.top], CLASSES), np.int32),
-        "effect": _array(_padded(cells, lambda cell: [value for _, value in cell.top], CLASSES), np.float32),
-        "strong": _array(_strong(atlas, cells), np.int32),
-        "values": values,
+def _map(leaves: Sequence[Leaf], number: int, thumbs: Thumbs, blocks: dict[str, str]) -> dict[str, Any]:
+    leaf = leaves[number]
+    columns = named_channels(leaf.atlas.cells, leaf.atlas.sample.vectors)
+    levels = []
+    for place, level in enumerate(sorted(leaf.atlas.levels)):
+        about = level_of(f"{number}/{place}", leaf, level, columns, thumbs, blocks)
+        levels.append({**about, "flow": flows(leaves, number, level)})
+    return {
+        "name": leaf.name,
+        "layer": leaf.atlas.settings.layer,
+        "ends": leaf.ends,
+        "levels": levels,
+        "cards": channel_cards(str(number), leaf, columns, thumbs, blocks),
     }
-    if leaf.tint is not None:
-        about["tint"] = _array([leaf.tint.get(cell.key, 0.0) for cell in cells], np.float32)
-    if leaf.photographs is not None and len(cells) <= MANY:
-        about["seen"] = [_seen(cell, leaf.photographs, thumbs) for cell in cells]
-    return about
 
 
-def _seen(cell: Cell, photographs: Photographs, thumbs: _Thumbs) -> list[tuple[int, list[float], int]]:
-    found = (thumbs.of(photographs, row) for row in cell.nearest[:PHOTOS])
-    return [each for each in found if each is not None]
+def _report(number: int, report: Report, blocks: dict[str, str]) -> dict[str, Any]:
+    for place, png in enumerate(report.figures.values()):
+        with Image.open(BytesIO(png)) as figure:
+            blocks[f"report/{number}/{place}"] = picture(figure.convert("RGB"), quality=_FIGURE_QUALITY)
+    table = [{key: _cell(value) for key, value in row.items()} for row in report.table]
+    return {"title": report.title, "lines": list(report.lines), "figures": list(report.figures), "table": table}
 
 
-def _values(atlas: Atlas, cells: Sequence[Cell], level: int) -> tuple[str, str]:
-    """The cells' mean effects on all classes as shares of the largest, int8 (127 is it), and how large that is."""
-    assert atlas.effects is not None
-    numbers = cell_numbers(atlas.xy, level)
-    means = np.stack(
-        [atlas.effects[numbers == cell.row * level + cell.col].mean(0, dtype=np.float64) for cell in cells]
-    )
-    scale = np.abs(means).max(1).clip(1e-12)
-    return _array(np.round(means / scale[:, None] * 127), np.int8), _array(scale, np.float32)
-
-
-def _strong(atlas: Atlas, cells: Sequence[Cell]) -> NDArray[np.int32]:
-    """(cells, CHANNELS) the channels whose mean in the cell is the most standard deviations above the layer's."""
-    vectors = atlas.sample.vectors
-    mean, spread = vectors.mean(0), vectors.std(0) + 1e-12
-    means = np.stack([cell.mean for cell in cells]) if cells else np.empty((0, vectors.shape[1]))
-    order = np.argsort(-(means - mean) / spread, axis=1, kind="stable")[:, :CHANNELS].astype(np.int32)
-    return np.pad(order, ((0, 0), (0, CHANNELS - order.shape[1])), constant_values=-1)
-
-
-def _padded(cells: Sequence[Cell], of: Callable[[Cell], list[Any]], count: int) -> list[list[Any]]:
-    return [(of(cell) + [-1] * count)[:count] for cell in cells]
-
-
-def _array(values: Any, kind: type) -> str:
-    # Little-endian, as the viewer's typed arrays read it.
-    array = np.ascontiguousarray(np.asarray(values, dtype=np.dtype(kind).newbyteorder("<")))
-    return base64.b64encode(array.tobytes()).decode("ascii")
-
-
-def _resized(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    if len(picture) == side:
-        return picture
-    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS))
-
-
-def _sheet(pictures: Sequence[NDArray[np.uint8]], *, columns: int = 0) -> str:
-    """Pictures of one size, ten in a row or as few as there are, as one WebP."""
-    side, columns = len(pictures[0]), columns or min(10, len(pictures))
-    sheet = Image.new("RGB", (columns * side, -(-len(pictures) // columns) * side))
-    for number, picture in enumerate(pictures):
-        sheet.paste(Image.fromarray(picture), (number % columns * side, number // columns * side))
-    stream = BytesIO()
-    sheet.save(stream, "WEBP", quality=_QUALITY, method=4)
-    return base64.b64encode(stream.getvalue()).decode("ascii")
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return ", ".join(f"{key} {count}" for key, count in value.items()) if isinstance(value, Mapping) else str(value)

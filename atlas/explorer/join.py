@@ -1,76 +1,63 @@
-"""Several pages -> one: the maps of several layers or classes, with all that their pages hold."""
+"""Several pages -> one: the maps and reports of several folders, with all that their pages hold."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
-from html import unescape
-from pathlib import Path
 from typing import Any
 
 from featviz.errors import UserError
 
-from .book import PER_SHEET, Book
-
-_MANIFEST = re.compile(r'<script type="application/json" id="manifest">(.*?)</script>', re.DOTALL)
-_BLOCK = re.compile(r'<script type="application/x-block" data-name="([^"]*)">(.*?)</script>', re.DOTALL)
-
-
-def read_book(page: Path) -> Book:
-    """What an explorer's page holds; a `UserError` for a file that is none."""
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    found = _MANIFEST.search(text)
-    if found is None:
-        raise UserError(
-            f"{str(page)!r} is no page of the explorer: `atlas build` and `atlas compare` write such pages."
-        )
-    return Book(json.loads(found[1]), {unescape(name): block for name, block in _BLOCK.findall(text)})
+from .blocks import PER_SHEET
+from .book import Book
 
 
 def join_books(books: Sequence[Book], *, title: str) -> Book:
-    """All maps of the books in one, in their order; each keeps its own facts under its map's name.
+    """All maps and reports of the books in one, in their order; each keeps its own facts under its map's name.
 
     Raises `UserError` where the books are of networks with different classes.
     """
     classes = max((book.manifest["classes"] for book in books), key=len)
     if any(book.manifest["classes"] not in ([], classes) for book in books):
         raise UserError("these pages are of networks with different classes: they cannot share one search.")
-    maps: list[dict[str, Any]] = []
-    blocks: dict[str, str] = {}
-    images: list[str] = []
-    facts: dict[str, str] = {}
-    sheets = 0
+    joined = Book({**books[0].manifest, "title": title, "facts": {}, "links": [], "start": "", "classes": classes})
+    for name in ("notes", "reports", "images", "maps"):
+        joined.manifest[name] = []
+    joined.manifest["thumb_count"] = 0
     for book in books:
-        own = book.manifest
-        for name, block in book.blocks.items():
-            first, _, rest = name.partition("/")
-            blocks[f"thumbs/{int(rest) + sheets}" if first == "thumbs" else f"{int(first) + len(maps)}/{rest}"] = block
-        for each in own["maps"]:
-            levels = [_moved(level, sheets * PER_SHEET, len(images)) for level in each["levels"]]
-            maps.append({**each, "levels": levels})
-        facts |= {f"{own['maps'][0]['name']}: {name}": value for name, value in own["facts"].items()}
-        images += own["images"]
-        sheets += -(-own["thumb_count"] // PER_SHEET)
-    first_manifest = books[0].manifest
-    manifest = {
-        **first_manifest,
-        "title": title,
-        "facts": facts,
-        "notes": [note for book in books for note in book.manifest["notes"]],
-        "links": [],
-        "start": "",
-        "classes": classes,
-        "images": images,
-        "thumb_count": sheets * PER_SHEET,
-        "maps": maps,
-    }
-    return Book(manifest, blocks)
+        _add(joined, book)
+    return joined
 
 
-def _moved(level: dict[str, Any], thumbs: int, images: int) -> dict[str, Any]:
-    """A level whose photographs are so much further on."""
-    if "seen" not in level:
-        return level
-    seen = [[[thumb + thumbs, box, name + images] for thumb, box, name in cell] for cell in level["seen"]]
-    return {**level, "seen": seen}
+def _add(joined: Book, book: Book) -> None:
+    """Put a book's maps, reports and blocks behind those that are there, under names that are free."""
+    whole, own = joined.manifest, book.manifest
+    moved = {"maps": len(whole["maps"]), "report": len(whole["reports"]), "thumbs": whole["thumb_count"] // PER_SHEET}
+    for name, block in book.blocks.items():
+        first, _, rest = name.partition("/")
+        number, _, rest = rest.partition("/") if first in moved else (first, "", rest)
+        shifted = str(int(number) + moved[first if first in moved else "maps"])
+        parts = [first, shifted, rest] if first in moved else [shifted, rest]
+        joined.blocks["/".join(part for part in parts if part)] = block
+    thumbs, images = whole["thumb_count"], len(whole["images"])
+    whole["maps"] += [_moved_map(each, moved["maps"], thumbs, images) for each in own["maps"]]
+    name = own["maps"][0]["name"] if own["maps"] else own["title"]
+    whole["facts"] |= {f"{name}: {fact}": value for fact, value in own["facts"].items()}
+    whole["notes"] += own["notes"]
+    whole["reports"] += own["reports"]
+    whole["images"] += own["images"]
+    # Rounded up to whole sheets, since a picture's sheet follows from its number.
+    whole["thumb_count"] += -(-own["thumb_count"] // PER_SHEET) * PER_SHEET
+
+
+def _moved_map(own: dict[str, Any], maps: int, thumbs: int, images: int) -> dict[str, Any]:
+    """A map whose neighbours, photographs and names are so much further on."""
+
+    def moved(seen: list[Any]) -> list[Any]:
+        return [[thumb + thumbs, box, name + images] for thumb, box, name in seen]
+
+    def level(about: dict[str, Any]) -> dict[str, Any]:
+        flow = {str(int(other) + maps): to for other, to in about["flow"].items()}
+        return {**about, "flow": flow, **({"seen": list(map(moved, about["seen"]))} if "seen" in about else {})}
+
+    cards = [{**card, "seen": moved(card["seen"])} for card in own["cards"]]
+    return {**own, "levels": list(map(level, own["levels"])), "cards": cards}

@@ -1,25 +1,48 @@
-"""The explorer's page: the book, the viewer and nothing from elsewhere, in one file."""
+"""The explorer's page: the book and the viewer, in one file or, where it is large, in a folder."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-from html import escape
+import re
+from html import escape, unescape
 from pathlib import Path
+
+from featviz.errors import UserError
+from featviz.output import OutputFolder
 
 from .book import Book
 
 _HERE = Path(__file__).parent
 # In the order in which they build on each other; together they are one module.
-_PARTS = ("book", "camera", "draw", "address", "panel", "search", "main")
+_PARTS = (
+    "book", "camera", "draw", "address", "dom", "photograph", "cell", "card", "report", "search", "filter", "stage",
+    "hands", "head", "main",
+)  # fmt: skip
+# Levels of a map up to which a page is one file.
+MOST_LEVELS = 3
 # The page in the place of a notebook's model: the viewer asks it for the manifest and the blocks.
 _HOST = """
-const blocks = (name) => document.querySelector(`script[data-name="${CSS.escape(name)}"]`)?.textContent ?? null;
-const held = { manifest: JSON.parse(document.getElementById("manifest").textContent), block: blocks, view: "" };
+const asked = new Map();
+globalThis.activationAtlasBlock = (name, text) => asked.get(name)?.(text);
+const beside = (name) => new Promise((done) => {
+  const script = document.createElement("script");
+  const end = (text) => { asked.delete(name); script.remove(); done(text); };
+  asked.set(name, end);
+  script.onload = script.onerror = () => end(null);
+  script.src = `tiles/${name.replaceAll("/", "-")}.js`;
+  document.head.append(script);
+});
+const held = { manifest: JSON.parse(document.getElementById("manifest").textContent), view: "" };
+const within = (name) => document.querySelector(`script[data-name="${CSS.escape(name)}"]`)?.textContent ?? null;
+held.block = (name) => within(name) ?? (held.manifest.apart ? beside(name) : null);
 render({ model: { get: (name) => held[name] }, el: document.getElementById("atlas") });
 """
 _STYLE = "html, body { height: 100%; margin: 0; }"
+_MANIFEST = re.compile(r'<script type="application/json" id="manifest">(.*?)</script>', re.DOTALL)
+_BLOCK = re.compile(r'<script type="application/x-block" data-name="([^"]*)">(.*?)</script>', re.DOTALL)
+_TILE = re.compile(r'activationAtlasBlock\("([^"]*)", "([^"]*)"\)')
 
 
 def viewer_script() -> str:
@@ -32,6 +55,21 @@ def viewer_style() -> str:
     return (_HERE / "viewer.css").read_text(encoding="utf-8")
 
 
+def write_viewer(book: Book, folder: OutputFolder) -> None:
+    """Write index.html, and for a map of more than three levels what lies beyond the coarsest into tiles/.
+
+    Those are scripts, loaded where they are looked at: a page opened from a file can load nothing else, and one file of
+    everything would be too large to open.
+    """
+    inside, apart = book.blocks, dict[str, str]()
+    if max((len(each["levels"]) for each in book.manifest["maps"]), default=0) > MOST_LEVELS:
+        inside = {name: text for name, text in inside.items() if re.match(r"\d+/0/", name)}
+        apart = {name: text for name, text in book.blocks.items() if name not in inside}
+        for name, text in apart.items():
+            folder.write_text(f"tiles/{name.replace('/', '-')}.js", f'activationAtlasBlock("{name}", "{text}");\n')
+    folder.write_text("index.html", viewer_page(Book({**book.manifest, "apart": bool(apart)}, inside)))
+
+
 def viewer_page(book: Book) -> str:
     """HTML that opens by double-click, without a network: it may run its one script and show its own pictures only."""
     title = escape(str(book.manifest["title"]))
@@ -40,8 +78,10 @@ def viewer_page(book: Book) -> str:
         f'<script type="application/x-block" data-name="{escape(name)}">{text}</script>'
         for name, text in book.blocks.items()
     )
+    # Of a folder, also the scripts beside it: 'self' where it is served, file: where it is opened by double-click.
+    beside = " 'self' file:" if book.manifest.get("apart") else ""
     policy = (
-        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {_digest(script)}; "
+        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {_digest(script)}{beside}; "
         "base-uri 'none'; form-action 'none'"
     )
     return (
@@ -54,6 +94,21 @@ def viewer_page(book: Book) -> str:
         f'<script type="application/json" id="manifest">{_inert(book.manifest)}</script>{blocks}'
         f'<script type="module">{script}</script></body></html>\n'
     )
+
+
+def read_book(page: Path) -> Book:
+    """What an explorer's page holds, the tiles beside it too; a `UserError` for a file that is none."""
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    found = _MANIFEST.search(text)
+    if found is None:
+        raise UserError(
+            f"{str(page)!r} is no page of the explorer: `atlas build`, `compare` or `patch` write such pages."
+        )
+    book = Book(json.loads(found[1]), {unescape(name): block for name, block in _BLOCK.findall(text)})
+    if book.manifest.pop("apart", False):
+        for file in sorted((page.parent / "tiles").glob("*.js")):
+            book.blocks.update(_TILE.findall(file.read_text(encoding="utf-8")))
+    return book
 
 
 def _inert(content: object) -> str:

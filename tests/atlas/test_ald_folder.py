@@ -3,8 +3,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +12,10 @@ import torch
 from PIL import Image
 from torch import nn
 from toys import noise_folder
+from typer.testing import CliRunner
 
 from atlas.ald_folder import AldSettings, study_weights
+from atlas.cli import app
 from featviz.errors import UserError
 from featviz.models import Model
 
@@ -119,14 +119,10 @@ def test_a_layer_of_too_few_features_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_from_the_command_line_the_conclusion_names_where_the_normal_fits_better(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable, "-c", "from atlas.cli import main; main()", "ald", "all", "--out", str(tmp_path / "out"),
-            "--bootstrap", "0", "--device", "cpu",
-        ],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(
+        app, ["ald", "all", "--out", str(tmp_path / "out"), "--bootstrap", "0", "--device", "cpu"]
+    )
+    assert done.exit_code == 0, done.output
     assert "The normal beats the asymmetric Laplace in" in done.stderr
     assert len(json.loads((tmp_path / "out" / "ald.json").read_text())) == 1000
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,37 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from atlas.cli import main
+
 SMALL = [
     "--grid", "2,4", "--icon", "16", "--steps", "2", "--samples", "96", "--per-image", "4", "--min-count", "2",
     "--reducer", "pca", "--device", "cpu",
 ]  # fmt: skip
 
 
-def _atlas(*arguments: str | Path, **more: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from atlas.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **more)  # type: ignore[call-overload, no-any-return]
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`atlas` with arguments, in this process: its own would spend most of its time on importing torch."""
+
+    def atlas(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["atlas", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Done(int(ended.value.code or 0), said.out, said.err)
+
+    return atlas
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +57,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_build_writes_the_whole_folder_and_reports_as_json(
-    noise_images: Path, tmp_path: Path, weights: list[str]
+    run: Command, noise_images: Path, tmp_path: Path, weights: list[str]
 ) -> None:
-    done = _atlas("build", "layer2", *weights, "--images", noise_images, "--out", tmp_path / "x", "--json", *SMALL)
+    done = run("build", "layer2", *weights, "--images", noise_images, "--out", tmp_path / "x", "--json", *SMALL)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["model"] == "timm/test_resnet"
@@ -59,9 +82,10 @@ def test_build_writes_the_whole_folder_and_reports_as_json(
     ],
 )
 def test_an_error_is_one_paragraph_without_a_traceback_and_exits_with_1(
-    tmp_path: Path, arguments: list[str], message: str
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
-    done = _atlas(*arguments, *(["--out", str(tmp_path / "x")] if arguments[0] == "build" else []), cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments, *(["--out", str(tmp_path / "x")] if arguments[0] == "build" else []))
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -70,35 +94,37 @@ def test_an_error_is_one_paragraph_without_a_traceback_and_exits_with_1(
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = _atlas("build", "--model", "resnet5", "--debug", "--out", tmp_path / "x")
+    command = [sys.executable, "-c", "from atlas.cli import main; main()", "build", "--model", "resnet5", "--debug"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
 
-def test_wrong_use_exits_with_2() -> None:
-    assert _atlas("build", "--no-such-option").returncode == 2
-    assert _atlas("biuld").returncode == 2
+def test_wrong_use_exits_with_2(run: Command) -> None:
+    assert run("build", "--no-such-option").returncode == 2
+    assert run("biuld").returncode == 2
 
 
-def test_help_teaches() -> None:
-    done = _atlas("build", "--help", env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"})
+def test_help_teaches(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    done = run("build", "--help")
     assert done.returncode == 0
     assert "Example: atlas build blocks.5" in done.stdout
     assert "manifest.json" in done.stdout
 
 
-def test_layers_and_models_list_what_there_is() -> None:
-    rows = json.loads(_atlas("layers", "efficientnet_lite0", "--json").stdout)
+def test_layers_and_models_list_what_there_is(run: Command) -> None:
+    rows = json.loads(run("layers", "efficientnet_lite0", "--json").stdout)
     found = {row["layer"]: row for row in rows}
     assert (found["blocks.5"]["channels"], found["blocks.5"]["rows"], found["blocks.5"]["columns"]) == (192, 7, 7)
     assert found["classifier"]["channels"] == 1000
-    names = _atlas("models", "lite0").stdout.split()
+    names = run("models", "lite0").stdout.split()
     assert "efficientnet_lite0" in names
     assert all("lite0" in name for name in names)
 
 
-def test_quiet_prints_nothing(noise_images: Path, tmp_path: Path, weights: list[str]) -> None:
-    done = _atlas("build", "layer2", *weights, "--images", noise_images, "--out", tmp_path / "x", "--quiet", *SMALL)
+def test_quiet_prints_nothing(run: Command, noise_images: Path, tmp_path: Path, weights: list[str]) -> None:
+    done = run("build", "layer2", *weights, "--images", noise_images, "--out", tmp_path / "x", "--quiet", *SMALL)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -134,31 +160,31 @@ def test_a_killed_run_goes_on_and_gives_the_same_files(noise_images: Path, tmp_p
 
 
 def test_render_takes_units_with_a_minus_anywhere_and_still_knows_its_options(
-    tmp_path: Path, weights: list[str]
+    run: Command, tmp_path: Path, weights: list[str]
 ) -> None:
     quick = ["--size", "32", "--steps", "2", "--device", "cpu"]
-    done = _atlas("render", "layer2:0-1", "-layer2:3", *weights, "--out", tmp_path / "x", "--json", *quick)
+    done = run("render", "layer2:0-1", "-layer2:3", *weights, "--out", tmp_path / "x", "--json", *quick)
     assert done.returncode == 0, done.stderr
     assert [entry["unit"] for entry in json.loads(done.stdout)] == ["layer2:0", "layer2:1", "-layer2:3"]
-    wrong = _atlas("render", "layer2:0", "--stepz", "3", *weights, "--out", tmp_path / "y", *quick)
+    wrong = run("render", "layer2:0", "--stepz", "3", *weights, "--out", tmp_path / "y", *quick)
     assert wrong.returncode == 2
     assert "--stepz" in wrong.stderr
 
 
 def test_exemplars_writes_its_folder_and_reports_as_json(
-    noise_images: Path, tmp_path: Path, weights: list[str]
+    run: Command, noise_images: Path, tmp_path: Path, weights: list[str]
 ) -> None:
-    done = _atlas(
+    done = run(
         "exemplars", "layer1", *weights, "--images", noise_images, "--out", tmp_path / "x", "-k", "2", "--json",
         "--units", "layer1:1", "--device", "cpu", "--diverse", "images", "--part", "2/3", "--matrix",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["settings"] == {"k": 2, "reduce": "max", "diverse": "images"}
-    done = _atlas("exemplars", "layer1", *weights, "--images", noise_images, "--out", tmp_path / "y", "--part", "2of3")
+    done = run("exemplars", "layer1", *weights, "--images", noise_images, "--out", tmp_path / "y", "--part", "2of3")
     assert done.returncode == 1
     assert "--part takes a part such as 2/3" in done.stderr
     assert not (tmp_path / "y").exists()
     assert (tmp_path / "x" / "units" / "layer1_1.png").is_file()
-    wrong = _atlas("exemplars", "layerX", *weights, "--images", noise_images, "--out", tmp_path / "y")
+    wrong = run("exemplars", "layerX", *weights, "--images", noise_images, "--out", tmp_path / "y")
     assert wrong.returncode == 1
     assert "no layer 'layerX'" in wrong.stderr

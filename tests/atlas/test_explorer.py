@@ -2,119 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
-import shutil
-import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from painted import CLASSES, Photos, color, painted_atlas
+from browsing import Opened, write_page
+from painted import CLASSES, color, painted_atlas
 from PIL import Image
-from typer.testing import CliRunner
 
 from atlas import result
-from atlas.cli import app
-from atlas.explorer import book as book_module
-from atlas.explorer.book import Leaf, make_book
-from atlas.explorer.join import join_books, read_book
-from atlas.explorer.viewer_page import viewer_page
-from atlas.result import Atlas
-from featviz.errors import UserError
-
-playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
-_BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium; CI requires it (ACTIVATION_ATLAS_BROWSER=required), elsewhere tests are skipped without."""
-    if _BROWSER is None:
-        if os.environ.get("ACTIVATION_ATLAS_BROWSER") == "required":
-            pytest.fail("no chromium on the path, and ACTIVATION_ATLAS_BROWSER requires one")
-        pytest.skip("no chromium on the path")
-    with playwright.sync_playwright() as running:
-        found = running.chromium.launch(executable_path=_BROWSER, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-class Opened:
-    """A page, and all that it asked for or complained of."""
-
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.context = browser.new_context(offline=True, **{"viewport": {"width": 1200, "height": 800}, **options})
-        self.page = self.context.new_page()
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.goto(address)
-        self.settle()
-
-    def settle(self) -> None:
-        """Wait until nothing is drawn any more."""
-        script = """() => new Promise(done => {
-            const root = document.querySelector('.aa');
-            let last = null, still = 0, looks = 0;
-            const look = () => {
-                const now = root?.dataset.drawn + root?.textContent.length + location.hash;
-                still = now === last && root?.dataset.drawn ? still + 1 : 0;
-                last = now;
-                still >= 12 || looks++ > 400 ? done() : setTimeout(look, 25);
-            };
-            look();
-        })"""
-        self.page.evaluate(script)
-
-    def do(self, *steps: Callable[[Any], Any]) -> None:
-        for step in steps:
-            step(self.page)
-            self.settle()
-
-    def pixels(self) -> np.ndarray:
-        """The map's canvas in its own pixels."""
-        with Image.open(io.BytesIO(self.page.locator(".aa-map").screenshot())) as picture:
-            return np.asarray(picture.convert("RGB")).astype(int)
-
-    def place(self, level: int, row: int, col: int) -> tuple[float, float]:
-        """The middle of a cell in the canvas, in CSS pixels, with all of the map in view."""
-        box = self.page.locator(".aa-map").bounding_box()
-        side = 0.94 * min(box["width"], box["height"])
-        left, top = (box["width"] - side) / 2, (box["height"] - side) / 2
-        return left + (col + 0.5) / level * side, top + (row + 0.5) / level * side
-
-    def click(self, level: int, row: int, col: int) -> None:
-        x, y = self.place(level, row, col)
-        self.page.locator(".aa-map").click(position={"x": x, "y": y})
-        self.settle()
-
-    @property
-    def panel(self) -> str:
-        return str(self.page.locator(".aa-panel").inner_text())
-
-    @property
-    def address(self) -> str:
-        return str(self.page.evaluate("location.href"))
-
-
-def _write(folder: Path, *atlases: Atlas, **about: Any) -> str:
-    leaves = [
-        Leaf(each.settings.layer, each, photographs=Photos(each.sample, each.names))  # type: ignore[arg-type]
-        for each in atlases
-    ]
-    book = make_book(
-        leaves, title=about.get("title", "Painted"), facts={"model": "painted"}, notes=about.get("notes", ())
-    )
-    (folder / "index.html").write_text(viewer_page(book), encoding="utf-8")
-    return (folder / "index.html").as_uri()
+from atlas.explorer import Leaf, leaf, make_book, viewer_page
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +25,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page with two maps of two levels each."""
     other = painted_atlas(layer="blocks.6", seed=1)
     swapped = other.pictures[..., ::-1].copy()
-    return _write(tmp_path_factory.mktemp("page"), painted_atlas(), replace(other, pictures=swapped))
+    return write_page(tmp_path_factory.mktemp("page"), painted_atlas(), replace(other, pictures=swapped))
 
 
 @pytest.fixture
@@ -196,7 +99,7 @@ def test_pointing_tells_of_a_cell_and_a_click_keeps_it(opened: Opened) -> None:
     assert photographs == [built.names[image] for image, _, _ in cell.exemplars[:3]]
     mean, spread = built.sample.vectors.mean(0), built.sample.vectors.std(0)
     strongest = int(((cell.mean - mean) / spread).argmax())
-    assert opened.page.locator(".aa-units code").first.inner_text() == f"blocks.5:{strongest}"
+    assert opened.page.locator(".aa-unit").first.inner_text() == f"blocks.5:{strongest}"
     opened.do(lambda page: page.locator(".aa-neighbours button").first.click())
     assert "Row 0, column 5" in opened.panel
     opened.do(lambda page: page.keyboard.press("Escape"))
@@ -304,60 +207,13 @@ def test_everything_can_be_reached_by_keyboard(opened: Opened) -> None:
     assert "map=1" in opened.address
 
 
-def test_several_pages_become_one_with_all_their_maps_and_photographs(
-    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folders = []
-    for number, layer in enumerate(("blocks.3", "blocks.5")):
-        folders.append(tmp_path / layer)
-        folders[-1].mkdir()
-        names = tuple(f"{layer}-{each}.png" for each in range(9))
-        built = painted_atlas(layer=layer, seed=number, names=names)
-        _write(folders[-1], replace(built, pictures=built.pictures[..., ::-1].copy()) if number else built)
-    opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", opened.append)
-    done = CliRunner().invoke(app, ["open", *map(str, folders), "--together", str(tmp_path / "both.html")])
-    assert done.exit_code == 0, done.output
-    assert opened == [(tmp_path / "both.html").as_uri()]
-    found = Opened(browser, opened[0] + "#map=1&labels=false")
-    assert found.page.locator(".aa-map-button").all_inner_texts() == ["blocks.3", "blocks.5"]
-    x, y = found.place(8, 1, 6)
-    assert np.abs(found.pixels()[round(y), round(x)] - color(8, 1, 6)[::-1]).max() <= 12
-    found.click(8, 1, 6)
-    (cell,) = (cell for cell in painted_atlas(layer="blocks.5", seed=1).cells if cell.key == "8/1/6")
-    shown = found.page.locator(".aa-photos figcaption").all_inner_texts()
-    assert shown == [f"blocks.5-{image}.png" for image, _, _ in cell.exemplars[:3]]
-    data = found.page.evaluate(
-        "() => [...document.querySelector('.aa-photos canvas').getContext('2d').getImageData(20, 20, 1, 1).data]"
-    )
-    assert np.abs(np.array(data[:3]) - (20 * cell.exemplars[0][0], 100, 200)).max() <= 12
-    assert not found.complaints
-    found.context.close()
-    single = CliRunner().invoke(app, ["open", str(folders[0])])
-    assert single.exit_code == 0
-    assert opened[-1] == (folders[0] / "index.html").as_uri()
-    assert "no index.html" in str(CliRunner().invoke(app, ["open", str(tmp_path)]).exception)
-
-
-def test_pages_of_other_classes_or_no_pages_are_not_joined(tmp_path: Path) -> None:
-    for name, classes in (("a", CLASSES), ("b", tuple("uvwxyz"))):
-        (tmp_path / name).mkdir()
-        _write(tmp_path / name, painted_atlas(classes=classes))
-    books = [read_book(tmp_path / name / "index.html") for name in "ab"]
-    with pytest.raises(UserError, match="different classes"):
-        join_books(books, title="x")
-    (tmp_path / "plain.html").write_text("<p>no atlas</p>", encoding="utf-8")
-    with pytest.raises(UserError, match="no page of the explorer"):
-        read_book(tmp_path / "plain.html")
-
-
 def test_names_that_would_be_code_or_are_very_long_are_shown_as_they_are(browser: Any, tmp_path: Path) -> None:
     names = (
         "</script><img src=x onerror=alert(1)>", '"quoted" & \'so\'', "\u202eright to left \u05e9\u05dc\u05d5\u05dd",
         "x" * 300, "<!--", "__proto__",
     )  # fmt: skip
     built = painted_atlas(classes=names, names=tuple(f"{name}.png".replace("/", "\u2215") for name in names))
-    found = Opened(browser, _write(tmp_path, built, title=names[0], notes=names))
+    found = Opened(browser, write_page(tmp_path, built, title=names[0], notes=names))
     dialogs: list[Any] = []
     found.page.on("dialog", lambda dialog: dialogs.append(dialog))
     found.click(8, 1, 6)
@@ -368,23 +224,6 @@ def test_names_that_would_be_code_or_are_very_long_are_shown_as_they_are(browser
     assert not dialogs
     assert not found.complaints
     assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    found.context.close()
-
-
-def test_a_missing_picture_is_said_in_its_cells_and_the_rest_works(browser: Any, tmp_path: Path) -> None:
-    _write(tmp_path, painted_atlas())
-    page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    start = page.index('data-name="0/1/icons/0">')
-    damaged = page[: start + 24] + "AAAA" + page[page.index("<", start + 24) :]
-    (tmp_path / "index.html").write_text(damaged, encoding="utf-8")
-    found = Opened(browser, (tmp_path / "index.html").as_uri() + "#level=8&labels=false")
-    x, y = found.place(8, 1, 6)
-    assert np.ptp(found.pixels()[round(y) - 3 : round(y) + 3, round(x) - 3 : round(x) + 3]) < 60
-    found.click(8, 1, 6)
-    assert "Row 1, column 6" in found.panel
-    found.do(lambda page: page.get_by_label("grid").select_option("4"))
-    x, y = found.place(4, 1, 2)
-    assert np.abs(found.pixels()[round(y), round(x)] - color(4, 1, 2)).max() <= 12
     found.context.close()
 
 
@@ -400,7 +239,7 @@ def test_the_saved_picture_is_what_is_seen(opened: Opened) -> None:
 
 
 def test_a_page_of_a_later_version_says_so(browser: Any, tmp_path: Path) -> None:
-    address = _write(tmp_path, painted_atlas())
+    address = write_page(tmp_path, painted_atlas())
     file = tmp_path / "index.html"
     file.write_text(file.read_text(encoding="utf-8").replace('"format": 1', '"format": 99'), encoding="utf-8")
     found = Opened(browser, address)
@@ -429,9 +268,9 @@ def test_an_atlas_without_classes_scores_or_photographs_says_what_it_knows(brows
 def test_finer_levels_without_values_of_their_own_take_those_of_the_cell_around(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(book_module, "MOST_VALUES", 16 * len(CLASSES))
+    monkeypatch.setattr(leaf, "MOST_VALUES", 16 * len(CLASSES))
     built = painted_atlas()
-    found = Opened(browser, _write(tmp_path, built) + "#level=8&class=3&labels=false")
+    found = Opened(browser, write_page(tmp_path, built) + "#level=8&class=3&labels=false")
     effects = built.cell_effects(3, 4)
     most = max(map(abs, effects.values()))
     pixels = found.pixels()

@@ -1,6 +1,7 @@
 // The whole state in the page's address, so that a link shows what one sees.
 
-const FIELDS = ["map", "beside", "level", "x", "y", "zoom", "cell", "class", "sign", "strength", "plain", "labels"];
+const START = { map: 0, beside: null, level: null, cell: null, class: null, channel: null, from: null, report: null, sign: 1, strength: 1, plain: false, labels: true };
+const FIELDS = ["map", "beside", "level", "x", "y", "zoom", "cell", "class", "channel", "from", "report", "sign", "strength", "plain", "labels"];
 
 function toAddress(state) {
   const parts = new URLSearchParams();
@@ -20,12 +21,14 @@ function fromAddress(address) {
     const value = Number(parts.get(field));
     if (parts.has(field) && Number.isFinite(value)) state[field] = value;
   }
-  for (const field of ["map", "beside", "level", "class", "sign"]) {
+  for (const field of ["map", "beside", "level", "class", "channel", "report", "sign"]) {
     if (/^-?\d+$/.test(parts.get(field) ?? "")) state[field] = Number(parts.get(field));
   }
   for (const field of ["plain", "labels"]) {
     if (parts.has(field)) state[field] = parts.get(field) === "true";
   }
-  if (/^\d+\/\d+\/\d+$/.test(parts.get("cell") ?? "")) state.cell = parts.get("cell");
+  for (const field of ["cell", "from"]) {
+    if (/^\d+\/\d+\/\d+$/.test(parts.get(field) ?? "")) state[field] = parts.get(field);
+  }
   return state;
 }

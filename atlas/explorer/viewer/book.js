@@ -3,6 +3,8 @@
 const FORMAT = 1;
 const CELL_CLASSES = 5;
 const PER_SHEET = 100;
+// Sheets kept decoded: a page of many levels has more than a browser should hold.
+const MOST_SHEETS = 300;
 
 const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
 const numbers = (text, Kind) => new Kind(bytes(text).buffer);
@@ -19,7 +21,8 @@ class Level {
     this.strong = numbers(about.strong, Int32Array);
     this.tint = about.tint ? numbers(about.tint, Float32Array) : null;
     this.seen = about.seen ?? [];
-    this.hasValues = about.values;
+    this.flow = Object.entries(about.flow ?? {}).map(([other, to]) => ({ map: Number(other), grid: to.grid, cells: numbers(to.cells, Int32Array) }));
+    this.has = { class: about.values, channel: about.channels };
     this.index = new Int32Array(this.grid * this.grid).fill(-1);
     let total = 0;
     for (let cell = 0; cell < this.size; cell++) {
@@ -37,12 +40,32 @@ class Level {
     return inside ? this.index[row * this.grid + col] : -1;
   }
 
+  // The next cell in a direction, [down, across], over empty places; -1 where there is none.
+  next(cell, [down, across]) {
+    let [row, col] = [this.row[cell] + down, this.col[cell] + across];
+    while (row >= 0 && col >= 0 && row < this.grid && col < this.grid) {
+      if (this.at(row, col) >= 0) return this.at(row, col);
+      row += down;
+      col += across;
+    }
+    return -1;
+  }
+
+  // The cell nearest to a point of the unit square.
+  nearest(x, y) {
+    const far = (cell) => Math.hypot((this.col[cell] + 0.5) / this.grid - x, (this.row[cell] + 0.5) / this.grid - y);
+    let best = 0;
+    for (let cell = 1; cell < this.size; cell++) if (far(cell) < far(best)) best = cell;
+    return this.size ? best : -1;
+  }
+
   key(cell) { return `${this.grid}/${this.row[cell]}/${this.col[cell]}`; }
 
   // The sheet that holds a cell's icon: null while it loads (then `ready` is called), false where it is missing.
   sheet(cell, ready) {
     const number = Math.floor(cell / PER_SHEET);
     const known = (this.sheets[number] ??= { picture: null, waiting: new Set(), asked: false });
+    this.book.keep(known);
     if (known.picture === null) {
       known.waiting.add(ready);
       if (!known.asked) {
@@ -65,24 +88,42 @@ class Level {
     return [(number % columns) * this.pixels, Math.floor(number / columns) * this.pixels];
   }
 
-  // Cell -> its mean effect on a class, for every cell; of a level without values, those of the next coarser one.
-  async values(label) {
-    if (!this.hasValues) {
-      const coarser = this.map.levels.filter((other) => other.hasValues).at(-1);
-      if (!coarser) return null;
-      const known = await coarser.values(label);
+  // The other map's cells that hold the activations of one of ours: {level, cell}, most first.
+  linked(cell, other) {
+    const to = this.flow.find((each) => each.map === other.number);
+    const level = to && other.levels.find((each) => each.grid === to.grid);
+    if (!level) return [];
+    const most = to.cells.length / this.size;
+    return [...to.cells.slice(cell * most, (cell + 1) * most)].filter((each) => each >= 0).map((each) => ({ level, cell: each }));
+  }
+
+  // For every cell, its mean effect on a class or what a channel's mean is above the map's; of a level that does not
+  // know it, that of the next coarser one.
+  async values(kind, number) {
+    if (!this.has[kind]) {
+      const coarser = this.map.levels.filter((other) => other.has[kind] && other.grid < this.grid).at(-1);
+      const known = await coarser?.values(kind, number);
+      if (!known) return null;
       const scale = coarser.grid / this.grid;
       return Float32Array.from({ length: this.size }, (_, cell) => {
         const parent = coarser.at(Math.floor((this.row[cell] + 0.5) * scale), Math.floor((this.col[cell] + 0.5) * scale));
         return parent < 0 ? 0 : known[parent];
       });
     }
-    this.whole ??= this.book.block(`${this.name}/values`).then((text) => (text ? numbers(text, Int8Array) : null));
-    this.scale ??= this.book.block(`${this.name}/scale`).then((text) => (text ? numbers(text, Float32Array) : null));
-    const [whole, scale] = await Promise.all([this.whole, this.scale]);
-    if (!whole || !scale) return null;
-    const classes = this.book.classes.length;
-    return Float32Array.from({ length: this.size }, (_, cell) => (whole[cell * classes + label] * scale[cell]) / 127);
+    const columns = kind === "class" ? this.book.classes.length : this.map.cards.length;
+    const column = kind === "class" ? number : this.map.cards.findIndex((card) => card.channel === number);
+    const [whole, scale] = await this.shares(kind);
+    if (!whole || !scale || column < 0) return null;
+    return Float32Array.from({ length: this.size }, (_, cell) => (whole[cell * columns + column] * scale[cell]) / 127);
+  }
+
+  shares(kind) {
+    const [values, scale] = kind === "class" ? ["values", "scale"] : ["channels", "channel-scale"];
+    this.read ??= {};
+    return (this.read[kind] ??= Promise.all([
+      this.book.block(`${this.name}/${values}`).then((text) => (text ? numbers(text, Int8Array) : null)),
+      this.book.block(`${this.name}/${scale}`).then((text) => (text ? numbers(text, Float32Array) : null)),
+    ]));
   }
 }
 
@@ -92,11 +133,34 @@ class Book {
     const about = model.get("manifest");
     Object.assign(this, about);
     this.maps = about.maps.map((map, number) => {
-      const made = { ...map };
+      const made = { ...map, number, card: (channel) => map.cards.find((card) => card.channel === channel) ?? null };
       made.levels = map.levels.map((level, place) => new Level(this, `${number}/${place}`, level));
       for (const level of made.levels) level.map = made;
       return made;
     });
+    this.sheets = new Map();
+    this.recent = new Set();
+    this.frame = 0;
+  }
+
+  // A sheet that is in use; of those that no frame drew lately, the oldest goes where there are too many.
+  keep(sheet) {
+    this.recent.delete(sheet);
+    this.recent.add(sheet);
+    sheet.frame = this.frame;
+    if (this.recent.size <= MOST_SHEETS) return;
+    const [oldest] = this.recent;
+    if (oldest.frame >= this.frame - 2 || !oldest.picture) return;
+    oldest.picture.close();
+    Object.assign(oldest, { picture: null, asked: false });
+    this.recent.delete(oldest);
+  }
+
+  // The sheet, ten pictures in a row, that holds a picture by its number: null where it is missing.
+  sheetOf(name, number) {
+    const sheet = `${name}/${Math.floor(number / PER_SHEET)}`;
+    if (!this.sheets.has(sheet)) this.sheets.set(sheet, this.picture(sheet));
+    return this.sheets.get(sheet);
   }
 
   async block(name) {

@@ -1,6 +1,7 @@
 // Where one looks: the point in the middle (in the unit square) and how many pixels it is wide.
 
 const SMALLEST_ICON = 44;
+const LEAST = 0.6; // of the zoom
 const MOST = 64;
 
 class Camera {
@@ -18,7 +19,7 @@ class Camera {
   // Nearer or farther, what lies under a point of the screen staying there.
   zoomAt(factor, left = this.width / 2, top = this.height / 2) {
     const [x, y] = this.toAtlas(left, top);
-    this.zoom = Math.min(MOST, Math.max(0.6, this.zoom * factor));
+    this.zoom = Math.min(MOST, Math.max(LEAST, this.zoom * factor));
     this.x = x - (left - this.width / 2) / this.side;
     this.y = y - (top - this.height / 2) / this.side;
     this.keepInside();

@@ -36,6 +36,19 @@ StepsOption = Annotated[int, typer.Option("--steps", help="Optimisation steps pe
 RelaxOption = Annotated[
     bool, typer.Option("--relax-pools", help="Effects by a smooth derivative of max pooling: less noise, less true.")
 ]
+ByOption = Annotated[
+    str,
+    typer.Option("--by", help="rank: the class is the strongest; magnitude: among the strongest of it; both."),
+]
+CountOption = Annotated[
+    int | None, typer.Option("--count", help="Activations by magnitude. Default: 2,000, at most one in 40.")
+]
+FromOption = Annotated[
+    Path | None, typer.Option("--from", help="Use the activations of an atlas that `atlas build` made.")
+]
+MinCountOption = Annotated[
+    int, typer.Option("--min-count", help="Cells with fewer activations stay empty; 0: by how many there are.")
+]
 
 
 def numbers(text: str, option: str, kind: type[int] | type[float] = int) -> tuple[int | float, ...]:

@@ -1,0 +1,92 @@
+"""The command `atlas align`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featviz.models import DEFAULT_MODEL, load_model
+from featviz.progress import bars
+
+from ..align import DEFAULTS, align
+from ..settings import Settings
+from .options import (
+    DebugOption,
+    DeviceOption,
+    IconOption,
+    ImagesOption,
+    JsonOption,
+    ModelOption,
+    OutOption,
+    OverwriteOption,
+    PerImageOption,
+    QuietOption,
+    SampleOption,
+    SeedOption,
+    StepsOption,
+    WeightsOption,
+    WorkersOption,
+)
+from .report import report
+
+_SETTINGS = Settings(layer="", **DEFAULTS)
+
+
+def align_command(
+    layer: Annotated[str, typer.Argument(help="Dotted name, as `atlas layers` lists them.")],
+    other: Annotated[str, typer.Argument(help="A layer of the same network, or of --other-model.")],
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    other_model: Annotated[
+        str | None, typer.Option("--other-model", help="The second network; default: the same one.")
+    ] = None,
+    other_weights: Annotated[
+        Path | None, typer.Option("--other-weights", help="Weights of the second, such as those before fine-tuning.")
+    ] = None,
+    images: ImagesOption = "photos",
+    out: OutOption = Path("align-out"),
+    overwrite: OverwriteOption = False,
+    grid: Annotated[int, typer.Option("--grid", help="Cells per side of both.")] = _SETTINGS.grid[0],
+    icon: IconOption = _SETTINGS.icon,
+    steps: StepsOption = _SETTINGS.steps,
+    samples: SampleOption = _SETTINGS.samples,
+    per_image: PerImageOption = _SETTINGS.per_image,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw the atlases of two layers, or of two networks, laid out together, to follow cells from one to the other.
+
+    OUT gets index.html, atlas.png (both), flow.json (where each cell's activations lie in the other), cells.json,
+    icons/, store/, the same of the second in other/ and, last of all, manifest.json.
+
+    Example: atlas align blocks.4 blocks.5 --images my-photos --out aligned
+    """
+    first = load_model(model, weights=weights, device=device)
+    second = None
+    if other_model is not None or other_weights is not None:
+        second = load_model(other_model or model, weights=other_weights, device=device)
+    with bars(quiet=quiet) as progress:
+        made = align(
+            first,
+            layer,
+            other,
+            images,
+            other_model=second,
+            out=out,
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+            grid=(grid,),
+            icon=icon,
+            steps=steps,
+            samples=samples,
+            per_image=per_image,
+            seed=seed,
+        )
+    report({"out": str(out), **made.manifest}, made.manifest["conclusion"], out, as_json=as_json, quiet=quiet)

@@ -1,0 +1,124 @@
+"""The command `atlas build`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from featviz.models import DEFAULT_MODEL, load_model
+from featviz.progress import bars
+
+from ..build import build
+from ..settings import Settings
+from .options import (
+    DebugOption,
+    DeviceOption,
+    IconOption,
+    ImagesOption,
+    JsonOption,
+    ModelOption,
+    OutOption,
+    OverwriteOption,
+    PerImageOption,
+    QuietOption,
+    ReducerOption,
+    RelaxOption,
+    SampleOption,
+    SeedOption,
+    StepsOption,
+    WeightsOption,
+    WorkersOption,
+    numbers,
+)
+from .report import report
+
+_DEFAULTS = Settings(layer="")
+
+
+def build_command(
+    layer: Annotated[
+        str | None, typer.Argument(help="Dotted name, as `atlas layers` lists them. Default: the model's own choice.")
+    ] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    images: ImagesOption = "photos",
+    out: OutOption = Path("atlas-out"),
+    overwrite: OverwriteOption = False,
+    grid: Annotated[str, typer.Option("--grid", help="Cells per side; several with commas: 20,40.")] = ",".join(
+        map(str, _DEFAULTS.grid)
+    ),
+    icon: IconOption = _DEFAULTS.icon,
+    steps: StepsOption = _DEFAULTS.steps,
+    samples: SampleOption = _DEFAULTS.samples,
+    per_image: PerImageOption = _DEFAULTS.per_image,
+    min_count: Annotated[
+        int, typer.Option("--min-count", help="Cells with fewer activations stay empty.")
+    ] = _DEFAULTS.min_count,
+    reducer: ReducerOption = _DEFAULTS.reducer,
+    attempts: Annotated[int, typer.Option("--attempts", help="Draw each icon so often, keep the best.")] = 1,
+    effects: Annotated[
+        bool, typer.Option(help="Work out each activation's effect on every class: labels, and analysis later.")
+    ] = True,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Show the atlas through this class, too: by effect.")
+    ] = None,
+    relax_pools: RelaxOption = False,
+    tiles: Annotated[
+        str, typer.Option("--tiles", help="What a cell shows: icons, photos (the nearest part of one), or both.")
+    ] = _DEFAULTS.tiles,
+    cards: Annotated[
+        bool, typer.Option("--cards", help="Draw the channels that stand out in cells, for their cards on the page.")
+    ] = _DEFAULTS.cards,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw the activation atlas of a layer: what it represents, laid out by similarity.
+
+    Samples activations over the images, lays them out with UMAP, averages them on grids and draws each cell's icon.
+    OUT gets index.html, atlas.png, cells.json, icons/, store/ and, last of all, manifest.json.
+
+    Example: atlas build blocks.5 --images my-photos --grid 20,40 --class tabby --out my-atlas
+    """
+    wanted = numbers(grid, "--grid")
+    with bars(quiet=quiet) as progress:
+        made = build(
+            load_model(model, weights=weights, device=device),
+            layer,
+            images,
+            out=out,
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+            grid=wanted,
+            icon=icon,
+            steps=steps,
+            samples=samples,
+            per_image=per_image,
+            min_count=min_count,
+            reducer=reducer,
+            attempts=attempts,
+            effects=effects,
+            classes=classes or [],
+            relax_pools=relax_pools,
+            tiles=tiles,
+            cards=cards,
+            seed=seed,
+        )
+    report({"out": str(out), **made.manifest}, _found(made.manifest), out, as_json=as_json, quiet=quiet)
+
+
+def _found(manifest: Mapping[str, Any]) -> list[str]:
+    lines = [f"{count} of {level} x {level} cells drawn" for level, count in manifest["cells"].items()]
+    if manifest["median_score"] is not None:
+        lines.append(f"median score {manifest['median_score']:.2f}")
+    skipped = manifest["images"]["skipped"]
+    if skipped:
+        lines.append(f"{len(skipped)} image(s) skipped, see manifest.json; the first: {skipped[0]['name']}")
+    return lines

@@ -1,0 +1,115 @@
+"""The command `atlas classes`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featviz.models import DEFAULT_MODEL, load_model
+from featviz.progress import bars
+
+from ..class_atlas import CONFUSING, DEFAULTS, DISCRIMINATIVE
+from ..class_folder import class_atlas
+from ..result import load
+from ..settings import Settings
+from .options import (
+    ByOption,
+    CountOption,
+    DebugOption,
+    DeviceOption,
+    FromOption,
+    IconOption,
+    ImagesOption,
+    JsonOption,
+    MinCountOption,
+    ModelOption,
+    OutOption,
+    OverwriteOption,
+    PerImageOption,
+    QuietOption,
+    ReducerOption,
+    RelaxOption,
+    SampleOption,
+    SeedOption,
+    StepsOption,
+    WeightsOption,
+    WorkersOption,
+    numbers,
+)
+from .report import report
+
+_SETTINGS = Settings(layer="", **DEFAULTS)
+
+
+def classes_command(
+    layer: Annotated[str, typer.Argument(help="Dotted name, as `atlas layers` lists them; a late one says the most.")],
+    label: Annotated[str, typer.Argument(metavar="CLASS", help="Name or index of a class.")],
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    images: ImagesOption = "photos",
+    out: OutOption = Path("classes-out"),
+    overwrite: OverwriteOption = False,
+    by: ByOption = "both",
+    count: CountOption = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            "--channels", help="Within these alone: discriminative, confusing (last feature map), or 3,17,40."
+        ),
+    ] = None,
+    sample_of: FromOption = None,
+    grid: Annotated[int, typer.Option("--grid", help="Cells per side.")] = _SETTINGS.grid[0],
+    icon: IconOption = _SETTINGS.icon,
+    steps: StepsOption = _SETTINGS.steps,
+    samples: SampleOption = _SETTINGS.samples,
+    per_image: PerImageOption = _SETTINGS.per_image,
+    min_count: MinCountOption = _SETTINGS.min_count,
+    reducer: ReducerOption = "tsne",
+    relax_pools: RelaxOption = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw a class atlas: the activations that speak for a class, each cell tinted by how much.
+
+    With --channels, within some channels alone, beside random ones of the same number. OUT gets index.html, atlas.png,
+    cells.json, icons/, store/ (further panels in folders of their own) and, last of all, manifest.json.
+
+    Example: atlas classes blocks.6 "grey whale" --images my-photos --out whale
+    """
+    with bars(quiet=quiet) as progress:
+        made = class_atlas(
+            load_model(model, weights=weights, device=device),
+            layer,
+            label,
+            images,
+            by=by,
+            count=count,
+            channels=_channels(channels),
+            sample_of=load(sample_of) if sample_of else None,
+            out=out,
+            overwrite=overwrite,
+            reducer=reducer,
+            workers=workers,
+            progress=progress,
+            grid=(grid,),
+            icon=icon,
+            steps=steps,
+            samples=samples,
+            per_image=per_image,
+            min_count=min_count,
+            relax_pools=relax_pools,
+            seed=seed,
+        )
+    report({"out": str(out), **made.manifest}, made.manifest["conclusion"], out, as_json=as_json, quiet=quiet)
+
+
+def _channels(text: str | None) -> str | list[int] | None:
+    if text in (None, DISCRIMINATIVE, CONFUSING) or not text or not text[0].isdigit():
+        return text
+    return [int(each) for each in numbers(text, "--channels")]

@@ -1,0 +1,69 @@
+"""The commands that say what there is: `atlas models`, `atlas layers`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from featviz.errors import UserError
+from featviz.layers import infer_layout, layer_names, read
+from featviz.models import DEFAULT_MODEL, load_model, model_names
+
+from .options import DebugOption, JsonOption, WeightsOption
+
+
+def models_command(
+    pattern: Annotated[str, typer.Argument(help="Show names that contain this.")] = "", as_json: JsonOption = False
+) -> None:
+    """List the networks that --model takes.
+
+    Example: atlas models resnet50
+    """
+    names = [name for name in model_names() if pattern.lower() in name.lower()]
+    print(json.dumps(names) if as_json else "\n".join(names))
+
+
+def layers_command(
+    model: Annotated[str, typer.Argument(help="A name that `atlas models` lists.")] = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List a network's layers: name, kind, channels and map size for its own input size.
+
+    Example: atlas layers efficientnet_lite0
+    """
+    rows = _layer_table(model, weights)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table("layer", "kind", "channels", "map")
+    for row in rows:
+        place = f"{row['rows']} x {row['columns']}" if row["channels"] else ""
+        table.add_row(row["layer"], row["kind"], str(row["channels"] or ""), place)
+    Console().print(table)
+
+
+def _layer_table(name: str, weights: Path | None) -> list[dict[str, Any]]:
+    model = load_model(name, weights=weights, device="cpu")
+    height, width = model.preprocess.size
+    names = layer_names(model.network)
+    with torch.inference_mode(), read(model.network.eval(), names) as outputs:
+        model.network(torch.zeros(1, model.preprocess.channels, height, width))
+    rows = []
+    for layer, module in list(model.network.named_modules())[1:]:
+        row: dict[str, Any] = {"layer": layer, "kind": type(module).__name__, "channels": None}
+        if layer in outputs:
+            try:
+                layout = infer_layout(model.network, layer, outputs[layer], batch=1, size=(height, width))
+                _, row["channels"], row["rows"], row["columns"] = layout.maps(outputs[layer]).shape
+            except UserError:
+                pass
+        rows.append(row)
+    return rows

@@ -1,0 +1,42 @@
+"""The command `atlas open`."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from featviz.errors import UserError
+
+from ..explorer import join_books, read_book, viewer_page
+from .options import DebugOption, QuietOption
+
+
+def open_command(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that commands of this program wrote.")],
+    together: Annotated[
+        Path, typer.Option("--together", help="Of several folders: the page of all their maps that is written.")
+    ] = Path("together.html"),
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Open a folder's page in the browser; of several atlases, one page with all of their maps.
+
+    Example: atlas open atlas-blocks.3 atlas-blocks.5 --together both.html
+    """
+    pages = [folder / "index.html" for folder in folders]
+    for page in pages:
+        if not page.is_file():
+            raise UserError(f"{str(page.parent)!r} holds no page (no index.html): what writes it has not finished.")
+    page = pages[0]
+    if len(pages) > 1:
+        book = join_books([read_book(each) for each in pages], title=", ".join(folder.name for folder in folders))
+        together.write_text(viewer_page(book), encoding="utf-8")
+        page = together
+    if not quiet:
+        Console(stderr=True).print(f"opening {escape(str(page))}")
+    webbrowser.open(page.resolve().as_uri())

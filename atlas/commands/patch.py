@@ -1,0 +1,92 @@
+"""The command `atlas patch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featviz.models import DEFAULT_MODEL, load_model
+from featviz.progress import bars
+
+from ..class_atlas import DEFAULTS
+from ..patch_folder import AUTO, patch_test
+from ..patches import SIZES
+from ..result import load
+from ..settings import Settings
+from .options import (
+    DebugOption,
+    DeviceOption,
+    FromOption,
+    ImagesOption,
+    JsonOption,
+    ModelOption,
+    OutOption,
+    OverwriteOption,
+    QuietOption,
+    SampleOption,
+    SeedOption,
+    WeightsOption,
+    WorkersOption,
+    numbers,
+)
+from .report import report
+
+_SETTINGS = Settings(layer="", **DEFAULTS)
+
+
+def patch_command(
+    source: Annotated[str, typer.Argument(help="Class that the images show: name or index.")],
+    target: Annotated[str, typer.Argument(help="Class that they are to be taken for.")],
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    images: ImagesOption = "photos",
+    patch: Annotated[
+        str, typer.Option("--patch", help="An image file; or auto: search parts of photographs for the best.")
+    ] = AUTO,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="Where auto looks for what tells the classes apart.")
+    ] = None,
+    out: OutOption = Path("patch-out"),
+    overwrite: OverwriteOption = False,
+    sizes: Annotated[str, typer.Option("--sizes", help="Sides of the patch as shares of the image's.")] = ",".join(
+        map(str, SIZES)
+    ),
+    views: Annotated[int, typer.Option("--views", help="Images of the source, or seeded crops of fewer.")] = 50,
+    sample_of: FromOption = None,
+    samples: SampleOption = _SETTINGS.samples,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Paste a patch into images of one class and count how many are then taken for another.
+
+    At several sizes, in every corner, beside patches of noise and of random photographs. OUT gets patches.json,
+    patch.png, strip.png, sweep.png, index.html and, last of all, manifest.json.
+
+    Example: atlas patch "grey whale" "great white shark" --images my-labelled-photos --patch baseball.jpg
+    """
+    wanted = numbers(sizes, "--sizes", float)
+    with bars(quiet=quiet) as progress:
+        made = patch_test(
+            load_model(model, weights=weights, device=device),
+            source,
+            target,
+            images,
+            patch=patch,
+            layer=layer,
+            sizes=wanted,
+            views=views,
+            sample_of=load(sample_of) if sample_of else None,
+            out=out,
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+            samples=samples,
+            seed=seed,
+        )
+    report({"out": str(out), **made.manifest}, made.manifest["conclusion"], out, as_json=as_json, quiet=quiet)

@@ -1,0 +1,116 @@
+"""The command `atlas render`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+
+from featviz.models import DEFAULT_MODEL, load_model
+from featviz.progress import bars
+from featviz.superstimuli import Drawing
+
+from ..render import render_units
+from .options import (
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    OutOption,
+    OverwriteOption,
+    QuietOption,
+    SeedOption,
+    WeightsOption,
+    WorkersOption,
+)
+from .report import report
+
+_DRAWING = Drawing()
+
+
+def render_command(
+    units: Annotated[
+        list[str],
+        typer.Argument(help="blocks.3:5, blocks.3:0-31,40, blocks.3:*, blocks.3:5@center, class:tabby"),
+    ],
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    images: Annotated[
+        str | None, typer.Option("--images", help="Compare with a data set: gain over its maximum, percentile, dead.")
+    ] = None,
+    out: OutOption = Path("superstimuli-out"),
+    overwrite: OverwriteOption = False,
+    canvas: Annotated[
+        str, typer.Option("--canvas", help="fourier, pixel, maco (natural spectrum) or cppn.")
+    ] = _DRAWING.canvas,
+    size: Annotated[
+        int, typer.Option("--size", help="Pixels; 0: the network's input size for classes and neurons, else 128.")
+    ] = _DRAWING.size,
+    steps: Annotated[int, typer.Option("--steps", help="Optimisation steps.")] = _DRAWING.steps,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate; 0: the canvas's own.")] = _DRAWING.lr,
+    attempts: Annotated[int, typer.Option("--attempts", help="Draw each so often, keep the best.")] = 1,
+    diversity: Annotated[int, typer.Option("--diversity", help="Pictures per unit, unlike each other.")] = 1,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Draw every unit's opposite beside it.")] = False,
+    similarity: Annotated[
+        str | None,
+        typer.Option("--similarity", help="A network whose features tell how interpretable each pair is (MIS)."),
+    ] = None,
+    transparency: Annotated[
+        str, typer.Option("--transparency", help="none; learned: drawn too; importance: what moved the unit is opaque.")
+    ] = _DRAWING.transparency,
+    start: Annotated[str, typer.Option("--start", help="An image file to begin at, instead of noise.")] = "",
+    settle: Annotated[
+        float, typer.Option("--settle", help="Last share of the steps without transforms: more gain, less robust.")
+    ] = _DRAWING.settle,
+    precision: Annotated[str, typer.Option("--precision", help="float32, or bfloat16: faster on a GPU.")] = "float32",
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network: pays on a GPU.")] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw what excites units the most, each picture with evidence of how well it does.
+
+    OUT gets a PNG per unit, superstimuli.png, units.json, index.html and, last of all, manifest.json. A unit's picture
+    does not depend on what else is drawn. A leading - asks for what excites the opposite of a unit.
+
+    Example: atlas render blocks.5:0-15 class:tabby -blocks.5:12 --images my-photos --out superstimuli
+    """
+    for unit in units:
+        if unit.startswith("--"):
+            raise typer.BadParameter(f"No such option: {unit}")
+    drawing = Drawing(
+        canvas=canvas,
+        size=size,
+        steps=steps,
+        lr=lr,
+        attempts=attempts,
+        diversity=diversity,
+        transparency=transparency,  # type: ignore[arg-type]  # checked by Drawing
+        start=start,
+        settle=settle,
+        precision=precision,  # type: ignore[arg-type]  # checked by Trunk
+        compiled=compiled,
+        seed=seed,
+    )
+    with bars(quiet=quiet) as progress:
+        certificates = render_units(
+            load_model(model, weights=weights, device=device),
+            units,
+            out=out,
+            images=images,
+            drawing=drawing,
+            pairs=pairs,
+            similarity=similarity,
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+        )
+    gains = [certificate.gain for certificate in certificates if certificate.gain is not None]
+    found = [f"median gain over the data set's maximum {median(gains):.2f}"] if gains else []
+    report([asdict(certificate) for certificate in certificates], found, out, as_json=as_json, quiet=quiet)

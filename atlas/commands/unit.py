@@ -1,0 +1,76 @@
+"""The command `atlas unit`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featviz.models import DEFAULT_MODEL, load_model
+from featviz.progress import bars
+from featviz.superstimuli import Drawing
+
+from ..unit import draw_card
+from .options import (
+    DebugOption,
+    DeviceOption,
+    ImagesOption,
+    JsonOption,
+    ModelOption,
+    OutOption,
+    OverwriteOption,
+    QuietOption,
+    SeedOption,
+    WeightsOption,
+    WorkersOption,
+)
+from .report import report
+
+_DRAWING = Drawing()
+
+
+def unit_command(
+    unit: Annotated[str, typer.Argument(help="blocks.5:12, blocks.5:12@center, class:tabby, -blocks.5:12")],
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    images: ImagesOption = "photos",
+    out: OutOption = Path("unit-out"),
+    overwrite: OverwriteOption = False,
+    k: Annotated[int, typer.Option("--exemplars", help="Strongest and weakest images; nine fit on the card.")] = 9,
+    steps: Annotated[int, typer.Option("--steps", help="Optimisation steps of the superstimuli.")] = _DRAWING.steps,
+    similarity: Annotated[
+        str | None, typer.Option("--similarity", help="Network whose features judge how interpretable the unit is.")
+    ] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show on one card what one unit responds to.
+
+    Its superstimulus and that of its opposite, its strongest and weakest images and where in them, how its values are
+    distributed, the class it prefers against chance, its tuning to synthetic stimuli, the channels that go with it.
+
+    Example: atlas unit blocks.5:12 --images my-photos --out unit-12
+    """
+    if unit.startswith("--"):
+        raise typer.BadParameter(f"No such option: {unit}")
+    with bars(quiet=quiet) as progress:
+        draw_card(
+            load_model(model, weights=weights, device=device),
+            unit,
+            out=out,
+            images=images,
+            drawing=Drawing(steps=steps, seed=seed),
+            k=k,
+            similarity=similarity,
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+        )
+    card = json.loads((out / "card.json").read_text(encoding="utf-8"))
+    report(card, [], out, as_json=as_json, quiet=quiet)
