@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,8 +72,8 @@ def receptive_fields(model: Model, layers: list[str]) -> dict[str, ReceptiveFiel
 
     A row (then a column) of the input is set to NaN, which every operation that reads it passes on, whatever the
     weights; where it comes out, the map depends on that row. Structural, then: what can reach a position, of which much
-    less may matter. It takes as many forward passes as the input has rows and columns, on the CPU, where a convolution
-    does not smear NaN over neighbouring results.
+    less may matter. It takes as many forward passes as the input has rows and columns, or four where every position
+    depends on everything; on the CPU, where a convolution does not smear NaN over neighbouring results.
     """
     network = copy.deepcopy(model.network).eval().cpu()
     height, width = model.preprocess.size
@@ -86,12 +87,35 @@ def receptive_fields(model: Model, layers: list[str]) -> dict[str, ReceptiveFiel
 def _reached(
     model: Model, network: torch.nn.Module, layers: list[str], length: int, dimension: int
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Layer -> which rows (length, map rows) and columns (length, map columns) each marked input line reaches."""
+    """Layer -> which rows (length, map rows) and columns (length, map columns) each marked input line reaches.
+
+    The lines between are not marked where those at both edges reach all: a field goes from the first to the last.
+    """
     size = _narrow(model, network, layers, dimension)
+    edges = _marked(model, network, layers, size, [0, length - 1], dimension)
+    if all(reached[dimension - 2].all() for reached in edges.values()):
+        return {layer: (_spaced(rows, length), _spaced(columns, length)) for layer, (rows, columns) in edges.items()}
+    return _marked(model, network, layers, size, range(length), dimension)
+
+
+def _spaced(edges: Tensor, length: int) -> Tensor:
+    """What the first and the last line reach, with nothing said of those between."""
+    return torch.cat([edges[:1], edges.new_zeros(length - 2, edges.shape[1]), edges[1:]])
+
+
+def _marked(
+    model: Model,
+    network: torch.nn.Module,
+    layers: list[str],
+    size: tuple[int, int],
+    marked: Sequence[int],
+    dimension: int,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Layer -> which rows (lines, map rows) and columns (lines, map columns) each of some marked lines reaches."""
     grey = torch.zeros(1, model.preprocess.channels, *size)
     found: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
-    for start in range(0, length, _BATCH):
-        lines = range(start, min(start + _BATCH, length))
+    for start in range(0, len(marked), _BATCH):
+        lines = marked[start : start + _BATCH]
         inputs = grey.repeat(len(lines), 1, 1, 1)
         for image, line in enumerate(lines):
             inputs[image].select(dimension - 1, line).fill_(torch.nan)
