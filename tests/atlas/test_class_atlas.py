@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import atlas
 from atlas.class_atlas import chosen_channels, linear_head, within_channels
 from atlas.cli import app
+from atlas.explorer import read_book
 from atlas.icons import draw_icons, whitener
 from atlas.sample import revisit
 from atlas.settings import Settings
@@ -109,6 +110,8 @@ def test_beside_chosen_channels_stand_random_ones_of_the_same_number(noise_image
     assert (tmp_path / "random" / "cells.json").is_file()
     assert "chosen channels" in made.manifest["conclusion"][-1]
     assert "show the class" in made.manifest["conclusion"][-1]
+    shown = read_book(tmp_path / "index.html").manifest["maps"][0]["cards"]
+    assert {card["channel"] for card in shown} == {0, 2, 5}
     whole = atlas.build(toy_model(), LAST, noise_images, **SMALL)
     assert whole.effects is not None
     first = made.panels[0]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import atlas
 from atlas.cli import app
+from atlas.explorer import read_book
 from featviz.errors import UserError
 
 SMALL = ["--samples", "80", "--per-image", "4", "--steps", "1", "--icon", "16", "--quiet"]
@@ -48,6 +49,10 @@ def test_compare_takes_the_activations_of_an_atlas_and_draws_all_that_it_promise
     assert len(manifest["conclusion"]) == 2
     for name in ("atlas.png", "classes.png", "telling.png", "left/cells.json", "right/store", "icons/level-3.png"):
         assert (tmp_path / "out" / name).exists()
+    maps = read_book(tmp_path / "out" / "index.html").manifest["maps"]
+    # Each class's activations are among the gradient's: their cells are linked.
+    assert all("0" in each["levels"][0]["flow"] for each in maps[1:])
+    assert {"1", "2"} <= set(maps[0]["levels"][0]["flow"])
     again = _run("compare", "blocks.6", "tabby", "tiger cat", *common, "--count", 30, "--out", tmp_path / "out")
     assert isinstance(again.exception, UserError)
     assert "made with other settings" in str(again.exception)
@@ -82,4 +87,6 @@ def test_two_layers_are_aligned_from_the_command_line(labelled: Path, tmp_path: 
     manifest = json.loads(done.stdout)
     assert 0 <= manifest["near_by_chance"] <= 1
     assert (tmp_path / "atlas.png").is_file()
+    maps = read_book(tmp_path / "index.html").manifest["maps"]
+    assert [list(each["levels"][0]["flow"]) for each in maps] == [["1"], ["0"]]
     assert atlas.load(tmp_path).settings.layer == "blocks.4"

@@ -66,11 +66,11 @@ def test_the_known_likelihoods_of_the_class_tricycle(lite0: object) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(FITS))
 def test_the_right_distribution_is_named_and_its_p_values_are_uniform(name: str) -> None:
-    rows = _rows(name, 1000, 12)
+    rows = _rows(name, 400, 12)
     assert (compare(rows, bootstrap=0).winner == name).mean() >= 0.95
     found = FITS[name](rows)
-    # Rows share the bootstrap's samples, whose own noise must be small beside that of 1000 rows.
-    p = p_values(found, distance(found, rows), 1280, bootstrap=3999, seed=3)
+    # Rows share the bootstrap's samples, whose own noise must be small beside that of 400 rows.
+    p = p_values(found, distance(found, rows), 1280, bootstrap=1599, seed=3)
     assert stats.kstest(p, "uniform").pvalue > 0.01
 
 
