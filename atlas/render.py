@@ -167,7 +167,17 @@ def _finish(
     gains = [entry.gain for entry in certificates if entry.gain is not None]
     source = None if run.images is None else Path(run.images.source).name
     settings = {**asdict(run.drawing), "start": Path(run.drawing.start).name}
-    facts: dict[str, Any] = {"model": run.model.name, **settings, "compared with": source or "nothing (--images)"}
+    chosen = {
+        "size": settings["size"] or "the input's for classes and neurons, else 128",
+        "lr": settings["lr"] or "the canvas's own",
+        "start": settings["start"] or "noise",
+    }
+    facts: dict[str, Any] = {
+        "model": run.model.name,
+        **settings,
+        **chosen,
+        "compared with": source or "nothing (--images)",
+    }
     if run.similarity is not None:
         facts["similarity"] = run.similarity.name
     if gains:

@@ -216,3 +216,5 @@ def test_a_network_of_two_channels_begins_at_an_image_and_takes_a_spectrum(
 ) -> None:
     drawing = Drawing(canvas=canvas, size=32, steps=2, start=str(noise_images / "001.png"))
     render_units(toy_model(inputs=2), ["4:0"], out=tmp_path, images=noise_images, drawing=drawing)
+    with Image.open(tmp_path / "4_0.png") as picture:
+        assert picture.size == (64, 32)  # two channels beside each other

@@ -29,6 +29,7 @@ class Level {
       this.index[this.row[cell] * this.grid + this.col[cell]] = cell;
       total += this.count[cell];
     }
+    this.total = total;
     // Area by count, up to the average count.
     const mean = total / Math.max(1, this.size);
     this.side = Float32Array.from(this.count, (count) => Math.max(0.35, Math.min(1, Math.sqrt(count / mean))));

@@ -46,9 +46,9 @@ class Camera {
     this.keepInside();
   }
 
-  // The finest level whose cells are large enough to see.
+  // The finest level whose cells are large enough to see, and hold most of what the coarsest one's do.
   level(levels) {
-    const fine = levels.filter((level) => this.side / level.grid >= SMALLEST_ICON);
+    const fine = levels.filter((level) => this.side / level.grid >= SMALLEST_ICON && level.total >= levels[0].total / 2);
     return fine.at(-1) ?? levels[0];
   }
 }
