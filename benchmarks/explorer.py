@@ -47,8 +47,8 @@ _PAN = """async (frames) => {
 }"""
 
 
-def full_atlas(occupied: float = 0.75) -> Atlas:
-    """Every level three quarters full, icons cut from the embedded photographs."""
+def full_atlas(occupied: float) -> Atlas:
+    """Every level so full, with icons cut from the embedded photographs."""
     rng = np.random.default_rng(0)
     side = LEVELS[-1]
     chosen = rng.permutation(side * side)[: round(occupied * side * side)]
@@ -75,8 +75,9 @@ def full_atlas(occupied: float = 0.75) -> Atlas:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chromium", default="/usr/bin/chromium")
+    parser.add_argument("--occupied", type=float, default=1.0, help="share of the cells that hold an icon")
     arguments = parser.parse_args()
-    built = full_atlas()
+    built = full_atlas(arguments.occupied)
     page = viewer_page(make_book([Leaf("x", built)], title="benchmark", facts={}))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as running:
         file = Path(folder) / "index.html"

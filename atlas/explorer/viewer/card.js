@@ -10,7 +10,7 @@ function cardPanel({ book, map, level, card, values, from, go, back, leave }) {
   const head = element("div", { class: "aa-cell-head" }, card.picture === null ? "" : picture,
     element("div", {}, element("h2", {}, unit), element("p", {}, `mean ${shownNumber(card.mean)}, deviation ${shownNumber(card.spread)}, most ${shownNumber(card.high)}`),
       quiet("The map shows where it is stronger than on average.")));
-  const ways = element("p", { class: "aa-units" },
+  const ways = element("p", { class: "aa-units aa-ways" },
     from ? element("button", { type: "button", class: "aa-button aa-back", onclick: back }, `← ${placeOf(from.level, from.cell)}`) : "",
     element("button", { type: "button", class: "aa-button", onclick: leave }, "Whole map"));
   const shown = card.seen.length ? photographs(book, card.seen) : quiet("none kept in this page");

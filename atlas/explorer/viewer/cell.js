@@ -16,7 +16,7 @@ function cellPanel({ book, level, cell, pinned, ...acts }) {
   if (Number.isFinite(score)) facts.push(`score ${score.toFixed(2)}`);
   const head = element("div", { class: "aa-cell-head" }, iconCanvas(level, cell, 112),
     element("div", {}, element("h2", {}, placeOf(level, cell)), quiet(`${level.grid} × ${level.grid} grid`),
-      element("p", {}, facts.join(", ")), pinned ? quiet("pinned; Escape lets go") : ""));
+      element("p", {}, facts.join(", ")), pinned ? quiet("pinned; Escape or a click beside the map lets go") : ""));
   return [head, ...classBars(book, level, cell, acts.filterBy), ...exemplars(book, level, cell),
     ...channels(level, cell, acts.openCard), ...neighbours(level, cell, acts.go)];
 }

@@ -9,7 +9,7 @@ function tintColor(share) {
   return `rgb(${ends.map((end) => Math.round(247 + (end - 247) * part)).join(" ")})`;
 }
 
-// view: {level, camera, context, colors, filter, marked, labels, plain, ready, shift, opacity}
+// view: {level, camera, context, colors, filter, labels, plain, ready, shift, opacity}
 function drawLevel(view) {
   const { level, camera, context, filter, shift = 0, opacity = 1, plain } = view;
   const side = camera.side / level.grid;
@@ -40,7 +40,7 @@ function drawLevel(view) {
       } else {
         context.fillStyle = view.colors.empty;
         context.fillRect(x + rest, y + rest, wide, wide);
-        if (sheet === false && side > 40) writeIn(context, "picture missing", x, y, side, view.colors);
+        if (sheet === false && side > 40) writeIn(view, "picture missing", { x, y, width: side, height: side });
       }
     }
   }
@@ -49,7 +49,8 @@ function drawLevel(view) {
 }
 
 // So many columns and rows apart that no label lies over another, at the same cells wherever one moves.
-function drawLabels({ level, context, colors, filter, opacity = 1 }, side, [left, top], [first, last, above, below]) {
+function drawLabels(view, side, [left, top], [first, last, above, below]) {
+  const { level, context, filter, opacity = 1 } = view;
   const every = Math.max(1, Math.ceil(104 / side));
   const rows = Math.max(1, Math.ceil(56 / side));
   context.font = LABEL;
@@ -63,26 +64,33 @@ function drawLabels({ level, context, colors, filter, opacity = 1 }, side, [left
       if (cell < 0 || col % every !== (Math.floor(row / rows) * (every >> 1)) % every) continue;
       if (level.top[cell * CELL_CLASSES] < 0 || (filter && filter(level, cell) < 0.15)) continue;
       const name = level.book.className(level.top[cell * CELL_CLASSES]);
-      writeIn(context, name, left + col * side, top + row * side, side * every, colors, side);
+      writeIn(view, name, { x: left + col * side, y: top + row * side, width: side * every, height: side });
     }
   }
   context.globalAlpha = 1;
 }
 
-function writeIn(context, text, x, y, width, colors, height = width) {
+// At the bottom of a box; at the right edge of the map moved back, so as to be read whole.
+function writeIn({ context, camera, shift = 0 }, text, { x, y, width, height }) {
   context.font = LABEL;
   context.lineWidth = 3;
   context.strokeStyle = "rgba(0 0 0 / .7)";
   context.fillStyle = "#fff";
   const shown = shortened(context, text, width - 8);
-  context.strokeText(shown, x + 4, y + height - 5);
-  context.fillText(shown, x + 4, y + height - 5);
+  const over = x + 8 + lengthOf(context, shown) - shift - camera.width;
+  const left = x + 4 - Math.max(0, Math.min(over, width - 8));
+  context.strokeText(shown, left, y + height - 5);
+  context.fillText(shown, left, y + height - 5);
 }
 
 const lengths = new Map();
-function shortened(context, text, width) {
+function lengthOf(context, text) {
   if (!lengths.has(text)) lengths.set(text, context.measureText(text).width);
-  const length = lengths.get(text);
+  return lengths.get(text);
+}
+
+function shortened(context, text, width) {
+  const length = lengthOf(context, text);
   if (length <= width) return text;
   const kept = Math.max(1, Math.floor((text.length * width) / length) - 1);
   return `${[...text].slice(0, kept).join("")}…`;

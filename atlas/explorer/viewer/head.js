@@ -13,9 +13,9 @@ class Head {
     this.link = button("Copy link", "copy a link to what you see", () => this.copyLink());
     const bar = element("div", { class: "aa-bar-top" },
       book.classes.length ? element("span", { class: "aa-search" }, this.search.input, this.search.list) : "", this.filterOptions(), this.levels, this.beside,
-      this.plainLabel, this.labelsLabel, element("span", { class: "aa-gap" }), button("−", "farther", () => page.zoom(1 / 1.5)),
-      button("+", "nearer", () => page.zoom(1.5)), button("All", "show all of it", () => page.home()), this.link,
-      button("PNG", "save what you see as a picture", () => page.stage.save()), button("?", "help", () => page.help.showModal()));
+      this.plainLabel, this.labelsLabel, element("span", { class: "aa-gap" }),
+      element("span", { class: "aa-group" }, button("−", "farther", () => page.zoom(1 / 1.5)), button("+", "nearer", () => page.zoom(1.5)), button("All", "show all of it", () => page.home())),
+      element("span", { class: "aa-group" }, this.link, button("PNG", "save what you see as a picture", () => page.stage.save()), button("?", "help", () => page.help.showModal())));
     this.element = element("header", { class: "aa-head" }, element("h1", {}, book.title), this.maps, bar);
   }
 
