@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 import torch.autograd.forward_ad as forward_ad
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import UserError
-from .layers import OUTPUT, Layout, find_layer, first_tensor, infer_layout, outputs_at
+from .layers import OUTPUT, Layout, find_layer, first_tensor, infer_layout, outputs_at, replaced
 from .models import Model
 from .pooling import relaxed_max_pools
 from .trunk import Trunk, out_of_memory
@@ -170,24 +170,8 @@ class ClassEffects:
 
     @contextmanager
     def _replaced(self, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Inside the `with`, the layer's output is what `change` makes of it; at its first run, as it is read."""
-        runs = 0
-
-        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
-            nonlocal runs
-            runs += 1
-            if runs > 1:
-                return None
-            if isinstance(output, Tensor):
-                return change(output)
-            if isinstance(output, (tuple, list)):
-                number = next(i for i, part in enumerate(output) if isinstance(part, Tensor))
-                parts = [change(part) if i == number else part for i, part in enumerate(output)]
-                return type(output)(parts)
-            raise UserError(f"layer {self.layer!r} returns {type(output).__name__}; effects need a tensor.")
-
         with ExitStack() as changes:
-            changes.callback(find_layer(self.trunk.network, self.layer).register_forward_hook(hook).remove)
+            changes.enter_context(replaced(self.trunk.network, self.layer, change))
             if self.relaxed:
                 changes.enter_context(relaxed_max_pools(self.trunk.network))
             yield

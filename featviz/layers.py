@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -89,6 +89,33 @@ def outputs_at(network: nn.Module, inputs: Tensor, layers: Sequence[str]) -> dic
     if unread:
         raise UserError(f"the forward pass never runs layer {unread[0]!r}; it belongs to a part that is switched off.")
     return outputs
+
+
+@contextmanager
+def replaced(network: nn.Module, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside the `with`, the layer's output is what `change` makes of it; at its first run, as it is read.
+
+    Of an output of several tensors, the first. Raises `UserError` in the pass for an output without a tensor.
+    """
+    runs = 0
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        if runs > 1:
+            return None
+        if isinstance(output, Tensor):
+            return change(output)
+        if isinstance(output, (tuple, list)) and any(isinstance(part, Tensor) for part in output):
+            number = next(i for i, part in enumerate(output) if isinstance(part, Tensor))
+            return type(output)([change(part) if i == number else part for i, part in enumerate(output)])
+        raise UserError(f"layer {layer!r} returns {type(output).__name__}, not a tensor that could be replaced.")
+
+    handle = find_layer(network, layer).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _clone(output: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Rectifiers that answer the same but let a gradient through where they are shut: how a dead unit gets a picture."""
+"""Activation functions that answer the same and send another gradient back."""
 
 from __future__ import annotations
 
@@ -12,56 +12,83 @@ from torch.overrides import TorchFunctionMode
 
 # Share of the gradient that passes where the rectifier's own is nothing.
 LEAK = 0.1
+# (the gradient that comes, the function's slope, what it was given) -> the gradient that goes on
+Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-class LeakyGradients(TorchFunctionMode):
-    """Inside the `with`, every rectifier keeps its values, and its gradient is at least a tenth where it would be 0.
+def _with(function: Callable[..., Tensor], *others: Any) -> dict[Any, Callable[..., Tensor]]:
+    return dict.fromkeys((function, *others), function)
 
-    Covers relu, relu6, hardtanh, hardsigmoid and hardswish, called as module, function or method. The idea is Lucid's
-    (redirected ReLU gradients, Olah et al. 2017); there a whole batch decides, here `maximize` asks for each picture.
+
+# As module, function or method, in place or not.
+_RECTIFIERS: Mapping[Any, Callable[..., Tensor]] = {
+    **_with(F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
+    **_with(F.relu6),
+    **_with(F.hardtanh, F.hardtanh_),
+    **_with(F.hardsigmoid),
+    **_with(F.hardswish),
+}
+_SMOOTH: Mapping[Any, Callable[..., Tensor]] = {
+    **_with(F.silu),
+    **_with(F.gelu),
+    **_with(F.mish),
+    **_with(F.softplus),
+    **_with(F.elu, F.elu_),
+    **_with(F.leaky_relu, F.leaky_relu_),
+}
+
+
+class BackwardRule(TorchFunctionMode):
+    """Inside the `with`, activation functions keep their values, and their gradient is what a rule makes of it.
+
+    `met`: the names of those that ran. smooth: of SiLU, GELU, Mish, softplus, ELU and leaky ReLU too, not of relu,
+    relu6, hardtanh, hardsigmoid and hardswish alone.
     """
+
+    def __init__(self, rule: Rule, *, smooth: bool = False) -> None:
+        super().__init__()
+        self.rule, self.met = rule, set[str]()
+        self._functions = {**_RECTIFIERS, **_SMOOTH} if smooth else _RECTIFIERS
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        rectifier = _RECTIFIERS.get(func)
-        if rectifier is None or not args or not isinstance(args[0], Tensor) or not args[0].requires_grad:
+        function = self._functions.get(func)
+        if function is None or not args or not isinstance(args[0], Tensor) or not args[0].requires_grad:
             return func(*args, **kwargs)
+        self.met.add(function.__name__)
         rest = {key: value for key, value in kwargs.items() if key != "inplace"}
         bounds = tuple(argument for argument in args[1:] if not isinstance(argument, bool))
-        result: Tensor = _Leaky.apply(args[0], lambda x: rectifier(x, *bounds, **rest))
+        result: Tensor = _Ruled.apply(args[0], lambda x: function(x, *bounds, **rest), self.rule)
         return result
 
 
-class _Leaky(torch.autograd.Function):
-    """f(x) with the gradient of f where that is not 0, else a share of the incoming one."""
+class LeakyGradients(BackwardRule):
+    """Inside the `with`, every rectifier keeps its values, and its gradient is at least a tenth where it would be 0.
+
+    The idea is Lucid's (redirected ReLU gradients, Olah et al. 2017); there a whole batch decides, here `maximize` asks
+    for each picture.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(lambda gradient, slope, given: gradient * torch.where(slope == 0, LEAK, slope))
+
+
+class _Ruled(torch.autograd.Function):
+    """f(x), whose gradient is the rule's."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], rule: Rule) -> Tensor:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             result = function(leaf)
         (slope,) = torch.autograd.grad(result, leaf, torch.ones_like(result))
-        ctx.save_for_backward(slope)
+        ctx.save_for_backward(slope, leaf)
+        ctx.rule = rule
         return result.detach()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (slope,) = ctx.saved_tensors
-        return gradients[0] * torch.where(slope == 0, LEAK, slope), None
-
-
-_RECTIFIERS: Mapping[Any, Callable[..., Tensor]] = {
-    F.relu: F.relu,
-    F.relu_: F.relu,
-    torch.relu: F.relu,
-    torch.relu_: F.relu,
-    Tensor.relu: F.relu,
-    Tensor.relu_: F.relu,
-    F.relu6: F.relu6,
-    F.hardtanh: F.hardtanh,
-    F.hardtanh_: F.hardtanh,
-    F.hardsigmoid: F.hardsigmoid,
-    F.hardswish: F.hardswish,
-}
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        slope, given = ctx.saved_tensors
+        return ctx.rule(gradients[0], slope, given), None, None
