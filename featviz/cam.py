@@ -1,0 +1,81 @@
+"""Class activation maps: a layer's maps, weighted by how much each matters to a unit."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .classifier import feature_layer, find_classifier
+from .errors import UserError
+from .target import Target
+
+_TINY = 1e-8
+
+
+def cam(target: Target, image: Tensor) -> tuple[Tensor, str]:
+    """The last feature map, weighted by the class's weights in the final layer: what each place adds to the logit.
+
+    Needs a network whose features are means of a map. Zhou, Khosla, Lapedriza, Oliva and Torralba 2016, "Learning Deep
+    Features for Discriminative Localization".
+    """
+    unit = target.unit
+    if not unit.is_class or unit.vectors:
+        raise UserError(f"CAM explains classes by their weights; {unit} is none: Grad-CAM (gradcam) does it.")
+    classifier = find_classifier(target.model)
+    layer = feature_layer(target.model, classifier) if classifier.exact else None
+    if layer is None:
+        raise UserError(
+            f"CAM needs features that are means of a map, and those of {target.model.name} are none: Grad-CAM "
+            "(gradcam) does without."
+        )
+    maps, _ = target.maps(layer, image)
+    return torch.einsum("chw,c->hw", maps[0], classifier.weight[unit.channel] * unit.sign), f"at {layer}"
+
+
+def grad_cam(target: Target, image: Tensor, *, layer: str = "") -> tuple[Tensor, str]:
+    """A layer's maps, each weighted by the mean of the activation's derivative by it; what is positive of the sum.
+
+    layer: by default the last with a map. Selvaraju et al. 2017, "Grad-CAM".
+    """
+    layer = layer or target.last_map
+    maps, gradients = target.maps(layer, image)
+    return _weighted(maps, gradients.mean((2, 3))), f"at {layer}"
+
+
+def grad_cam_pp(target: Target, image: Tensor, *, layer: str = "") -> tuple[Tensor, str]:
+    """Grad-CAM whose weights count the places that raise the activation, each by how far it alone explains it.
+
+    Chattopadhay, Sarkar, Howlader and Balasubramanian 2018, "Grad-CAM++".
+    """
+    layer = layer or target.last_map
+    maps, gradients = target.maps(layer, image)
+    return _weighted(maps, _plus_plus(maps, gradients, gradients.square(), gradients**3)), f"at {layer}"
+
+
+def smooth_grad_cam_pp(
+    target: Target, image: Tensor, *, layer: str = "", samples: int = 16, noise: float = 0.15, seed: int = 0
+) -> tuple[Tensor, str]:
+    """Grad-CAM++ with derivatives that are means over noisy copies of the image.
+
+    samples, noise: how many, and the noise's deviation as a share of the image's range. Omeiza, Speakman, Cintas and
+    Weldermariam 2019, "Smooth Grad-CAM++".
+    """
+    layer = layer or target.last_map
+    maps, _ = target.maps(layer, image)
+    generator = torch.Generator().manual_seed(seed)
+    spread = noise * float(image.max() - image.min())
+    copies = image + spread * torch.randn(samples, *image.shape[1:], generator=generator)
+    gradients = torch.cat([target.maps(layer, copy[None])[1] for copy in copies])
+    powers = [(gradients**power).mean(0, keepdim=True) for power in (1, 2, 3)]
+    return _weighted(maps, _plus_plus(maps, *powers)), f"at {layer}; {samples} copies with noise of {noise:g}"
+
+
+def _plus_plus(maps: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
+    """(n, channels) weights from the derivatives' first three powers."""
+    below = 2 * second + (third * maps).sum((2, 3), keepdim=True)
+    alpha = torch.where(second > 0, second / (below + _TINY), 0.0)
+    return (alpha * first.relu()).sum((2, 3))
+
+
+def _weighted(maps: Tensor, weights: Tensor) -> Tensor:
+    return torch.einsum("chw,c->hw", maps[0], weights[0]).relu()
