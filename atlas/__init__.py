@@ -5,6 +5,8 @@ from .build import build
 from .class_atlas import ClassAtlas, ClassPanel
 from .class_folder import class_atlas
 from .compare import Comparison, compare
+from .dissect import dissect
+from .explain import ExplainSettings, Explanation, explain
 from .grid import Cell
 from .patch_folder import PatchTest, patch_test
 from .result import Atlas, load
@@ -17,12 +19,16 @@ __all__ = [
     "ClassAtlas",
     "ClassPanel",
     "Comparison",
+    "ExplainSettings",
+    "Explanation",
     "PatchTest",
     "Settings",
     "align",
     "build",
     "class_atlas",
     "compare",
+    "dissect",
+    "explain",
     "load",
     "patch_test",
 ]

@@ -31,9 +31,9 @@ from .settings import Settings
 from .stages import Clock, Stages, checked_layer, keep_nothing, under, versions
 
 DEFAULTS: dict[str, Any] = {"grid": (10,), "samples": 4000}
-# How strongly a place's two points are held together. Of 4,000 places of two layers of EfficientNet-Lite0, a third then
-# lie within a cell of each other (at UMAP's own 0.01, a ninth; by chance a twentieth); the second layer's neighbourhoods
-# are kept a little less well (trustworthiness .78 against .84), the first's as well.
+# How strongly a place's two points are held together. Of 4,000 places of two layers of EfficientNet-Lite0, a third
+# then lie within a cell of each other (at UMAP's own 0.01 a ninth, by chance a twentieth); the second layer's
+# neighbourhoods are kept a little less well (trustworthiness .78 against .84), the first's as well as before.
 _TOGETHER = 0.5
 
 
@@ -183,9 +183,8 @@ def _aligned(first: Floats, second: Floats, seed: int) -> Arrays:
         warnings.simplefilter("ignore")  # of threads and seeds: meant
         import umap
 
-        reducer = umap.AlignedUMAP(
-            n_neighbors=NEIGHBORS, min_dist=MIN_DIST, metric="cosine", random_state=seed, alignment_regularisation=_TOGETHER
-        )
+        shape = {"n_neighbors": NEIGHBORS, "min_dist": MIN_DIST, "metric": "cosine", "random_state": seed}
+        reducer = umap.AlignedUMAP(**shape, alignment_regularisation=_TOGETHER)
         layouts = reducer.fit_transform([first, second], relations=[{row: row for row in range(len(first))}])
     joined = to_unit_square(np.concatenate([np.asarray(each, np.float64) for each in layouts]))
     return {"first": joined[: len(first)], "second": joined[len(first) :]}

@@ -15,7 +15,9 @@ from .commands.align import align_command
 from .commands.build import build_command
 from .commands.classes import classes_command
 from .commands.compare import compare_command
+from .commands.dissect import dissect_command
 from .commands.exemplars import exemplars_command
+from .commands.explain import explain_command
 from .commands.models import layers_command, models_command
 from .commands.open import open_command
 from .commands.patch import patch_command
@@ -37,6 +39,8 @@ app.command("ald")(ald_command)
 app.command("render", context_settings=_MINUS)(render_command)
 app.command("exemplars")(exemplars_command)
 app.command("unit", context_settings=_MINUS)(unit_command)
+app.command("explain")(explain_command)
+app.command("dissect")(dissect_command)
 app.command("open")(open_command)
 app.command("models")(models_command)
 app.command("layers")(layers_command)

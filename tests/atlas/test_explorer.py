@@ -270,6 +270,10 @@ def test_finer_levels_without_values_of_their_own_take_those_of_the_cell_around(
 ) -> None:
     monkeypatch.setattr(leaf, "MOST_VALUES", 16 * len(CLASSES))
     built = painted_atlas()
+    assert built.effects is not None
+    own = built.effects.copy()
+    own[:, 3] = 0.3 * built.xy[:, 0] + 0.7 * built.xy[:, 1]
+    built = replace(built, sample=replace(built.sample, effects=own))
     found = Opened(browser, write_page(tmp_path, built) + "#level=8&class=3&labels=false")
     effects = built.cell_effects(3, 4)
     most = max(map(abs, effects.values()))

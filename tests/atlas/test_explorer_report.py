@@ -13,9 +13,9 @@ from PIL import Image
 from atlas.explorer import Leaf, Report, join_books, make_book, viewer_page
 
 
-def _report() -> Report:
+def _report(width: int = 300) -> Report:
     stream = BytesIO()
-    Image.new("RGB", (300, 100), (200, 40, 40)).save(stream, "PNG")
+    Image.new("RGB", (width, 100), (200, 40, 40)).save(stream, "PNG")
     table = [{"size": 0.2, "flips": 3, "by": {"noise": 1}}, {"size": 0.4, "flips": None, "by": {}}]
     return Report("A patch & <its> flips", ["36 of 44 flip.", "Noise: 0."], {"One view": stream.getvalue()}, table)
 
@@ -52,3 +52,12 @@ def test_joined_with_an_atlas_a_report_opens_over_the_map_and_is_in_the_address(
     for page in (found, again):
         assert not page.complaints
         page.context.close()
+
+
+def test_each_of_several_reports_keeps_its_figures(browser: Any, tmp_path: Path) -> None:
+    books = [make_book([], title="Patch", facts={}, reports=[_report(width)]) for width in (300, 200, 150)]
+    (tmp_path / "all.html").write_text(viewer_page(join_books(books, title="All")), encoding="utf-8")
+    found = Opened(browser, (tmp_path / "all.html").as_uri())
+    widths = found.page.evaluate("[...document.querySelectorAll('.aa-report img')].map(each => each.naturalWidth)")
+    assert widths == [300, 200, 150]
+    found.context.close()

@@ -1,0 +1,81 @@
+"""The command `atlas explain`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featviz.attribution import METHODS
+from featviz.errors import UserError
+from featviz.models import DEFAULT_MODEL, load_model
+from featviz.progress import bars
+
+from ..explain import ALL, ExplainSettings, conclusion, explain
+from .options import (
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    OutOption,
+    OverwriteOption,
+    QuietOption,
+    SeedOption,
+    WeightsOption,
+)
+from .report import report
+
+_DEFAULTS = ExplainSettings()
+
+
+def explain_command(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    label: Annotated[
+        str | None, typer.Option("--class", help="The class to explain. Default: what the network takes it for.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option("--unit", help="Or a unit: blocks.5:12, blocks.5:12@center.")] = None,
+    method: Annotated[str, typer.Option("--method", help=f"Several with commas, or all: {', '.join(METHODS)}.")] = ALL,
+    layer: Annotated[
+        str, typer.Option("--layer", help="Of Grad-CAM and its kin. Default: the last with a map.")
+    ] = _DEFAULTS.layer,
+    size: Annotated[int, typer.Option("--size", help="Of occlusion: side in pixels; 0: a sixth.")] = _DEFAULTS.size,
+    stride: Annotated[
+        int, typer.Option("--stride", help="Of occlusion: pixels between squares; 0: half their side.")
+    ] = _DEFAULTS.stride,
+    fill: Annotated[str, typer.Option("--fill", help="Of occlusion: mean, black, white or blur.")] = _DEFAULTS.fill,
+    trust: Annotated[bool, typer.Option(help="Check each map: deletion, insertion, random weights.")] = True,
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    out: OutOption = Path("explain-out"),
+    overwrite: OverwriteOption = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show where in an image lies what excites a class or a unit, by ten methods, and how far to trust each.
+
+    OUT gets sheet.png, a picture and a .npy map for each method, curves.png, randomisation.png, explain.json,
+    index.html and, last of all, manifest.json.
+
+    Example: atlas explain cat.jpg --class tabby --out tabby; atlas explain cat.jpg --unit blocks.5:12 --method gradcam
+    """
+    if label is not None and unit is not None:
+        raise UserError("--class and --unit name two things to explain: give one.")
+    word = f"class:{label}" if label is not None else unit
+    with bars(quiet=quiet) as progress:
+        made = explain(
+            load_model(model, weights=weights, device=device),
+            image,
+            word,
+            methods=method if method == ALL else method.split(","),
+            settings=ExplainSettings(layer, size, stride, fill, trust, seed),
+            out=out,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    found = json.loads((out / "explain.json").read_text(encoding="utf-8"))
+    report(found, conclusion(made), out, as_json=as_json, quiet=quiet)
