@@ -6,7 +6,8 @@ from .class_atlas import ClassAtlas, ClassPanel
 from .class_folder import class_atlas
 from .compare import Comparison, compare
 from .dissect import dissect
-from .explain import ExplainSettings, Explanation, explain
+from .explain import ExplainSettings, explain
+from .explanation import Explanation
 from .grid import Cell
 from .patch_folder import PatchTest, patch_test
 from .result import Atlas, load

@@ -23,6 +23,9 @@ from .explorer import Report, make_book, write_viewer
 from .figure import save_figure
 from .stages import versions
 
+# Rows of a figure that can still be looked at, and be shown on a page.
+_MOST = 100
+
 
 def dissect(
     model: Model,
@@ -39,10 +42,10 @@ def dissect(
     With `out`, dissection.png, dissection.json (every channel's share), contributions.npy, index.html, manifest.json.
     Raises `UserError` as `dissect` does, and for a file that is no image.
     """
-    if rows < 1:
-        raise UserError(f"--rows starts at 1; got {rows}.")
+    if not 1 <= rows <= _MOST:
+        raise UserError(f"--rows lies between 1 and {_MOST} (dissection.json holds every channel); got {rows}.")
     units = parse_units(unit, model)
-    if len(units) != 1 or units[0].position is not None:
+    if len(units) != 1:
         raise UserError(f"{unit!r} names {len(units)} units: `atlas dissect` takes one channel, such as conv_stem:3.")
     view = central_view(open_image(image), model.preprocess)
     found = take_apart(model, units[0], view).strongest_first()

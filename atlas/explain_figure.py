@@ -20,7 +20,7 @@ from .figure import DPI, INK, PAPER
 from .patch_search import thumbnail
 
 if TYPE_CHECKING:
-    from .explain import Explanation
+    from .explanation import Explanation
 
 _SIDE, _ACROSS = 224, 4
 # Of a map's sizes, those above this quantile are shown as strong as the largest: single pixels would hide the rest.

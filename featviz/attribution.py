@@ -15,7 +15,7 @@ from .errors import unknown
 from .models import Model
 from .occlusion import occlusion
 from .saliency import deconvolution, guided_backpropagation, integrated_gradients, saliency
-from .target import Target
+from .target import Target, check_size
 from .units import Unit
 
 
@@ -74,8 +74,12 @@ def attribution(target: Target, image: Tensor, method: str, **options: Any) -> A
     """`attribute` for a target that several methods share."""
     if method not in METHODS:
         raise unknown("method", method, list(METHODS))
-    known = METHODS[method]
+    check_size(target.model, image)
+    image, known = image.cpu(), METHODS[method]
     raw, note = known.function(target, image[None], **options)
-    size = (image.shape[1], image.shape[2])
-    whole = raw if raw.shape == size else F.interpolate(raw[None, None], size, mode="bilinear")[0, 0]
-    return Attribution(method, target.unit, whole, raw, known.signed, note)
+    return Attribution(method, target.unit, enlarged(raw, (image.shape[1], image.shape[2])), raw, known.signed, note)
+
+
+def enlarged(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map (rows, columns) at an image's (height, width)."""
+    return raw if tuple(raw.shape) == size else F.interpolate(raw[None, None], size, mode="bilinear")[0, 0]

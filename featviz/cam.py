@@ -7,9 +7,7 @@ from torch import Tensor
 
 from .classifier import feature_layer, find_classifier
 from .errors import UserError
-from .target import Target
-
-_TINY = 1e-8
+from .target import NotAllowedError, Target
 
 
 def cam(target: Target, image: Tensor) -> tuple[Tensor, str]:
@@ -20,11 +18,14 @@ def cam(target: Target, image: Tensor) -> tuple[Tensor, str]:
     """
     unit = target.unit
     if not unit.is_class or unit.vectors:
-        raise UserError(f"CAM explains classes by their weights; {unit} is none: Grad-CAM (gradcam) does it.")
-    classifier = find_classifier(target.model)
-    layer = feature_layer(target.model, classifier) if classifier.exact else None
+        raise NotAllowedError(f"CAM explains classes by their weights; {unit} is none: Grad-CAM (gradcam) does it.")
+    try:
+        classifier = find_classifier(target.model)
+        layer = feature_layer(target.model, classifier) if classifier.exact else None
+    except UserError as error:
+        raise NotAllowedError(f"{error} Grad-CAM (gradcam) does without.") from error
     if layer is None:
-        raise UserError(
+        raise NotAllowedError(
             f"CAM needs features that are means of a map, and those of {target.model.name} are none: Grad-CAM "
             "(gradcam) does without."
         )
@@ -35,20 +36,26 @@ def cam(target: Target, image: Tensor) -> tuple[Tensor, str]:
 def grad_cam(target: Target, image: Tensor, *, layer: str = "") -> tuple[Tensor, str]:
     """A layer's maps, each weighted by the mean of the activation's derivative by it; what is positive of the sum.
 
-    layer: by default the last with a map. Selvaraju et al. 2017, "Grad-CAM".
+    layer: by default the last with a map. Of a unit at a place, each place by its own derivative, since a mean over
+    places would lose it. Selvaraju et al. 2017, "Grad-CAM".
     """
     layer = layer or target.last_map
     maps, gradients = target.maps(layer, image)
+    if target.unit.position is not None:
+        return _by_place(maps, gradients), f"at {layer}, each place by its own derivative"
     return _weighted(maps, gradients.mean((2, 3))), f"at {layer}"
 
 
 def grad_cam_pp(target: Target, image: Tensor, *, layer: str = "") -> tuple[Tensor, str]:
     """Grad-CAM whose weights count the places that raise the activation, each by how far it alone explains it.
 
+    The layer's values count as far as they are above zero, as after a rectifier, which the method takes for granted.
     Chattopadhay, Sarkar, Howlader and Balasubramanian 2018, "Grad-CAM++".
     """
     layer = layer or target.last_map
     maps, gradients = target.maps(layer, image)
+    if target.unit.position is not None:
+        return _by_place(maps, gradients), f"at {layer}, each place by its own derivative, as Grad-CAM"
     return _weighted(maps, _plus_plus(maps, gradients, gradients.square(), gradients**3)), f"at {layer}"
 
 
@@ -67,14 +74,23 @@ def smooth_grad_cam_pp(
     copies = image + spread * torch.randn(samples, *image.shape[1:], generator=generator)
     gradients = torch.cat([target.maps(layer, copy[None])[1] for copy in copies])
     powers = [(gradients**power).mean(0, keepdim=True) for power in (1, 2, 3)]
-    return _weighted(maps, _plus_plus(maps, *powers)), f"at {layer}; {samples} copies with noise of {noise:g}"
+    note = f"{samples} copies with noise of {noise:g}"
+    if target.unit.position is not None:
+        return _by_place(maps, powers[0]), f"at {layer}, each place by its own derivative, as Grad-CAM; {note}"
+    return _weighted(maps, _plus_plus(maps, *powers)), f"at {layer}; {note}"
 
 
 def _plus_plus(maps: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
     """(n, channels) weights from the derivatives' first three powers."""
-    below = 2 * second + (third * maps).sum((2, 3), keepdim=True)
-    alpha = torch.where(second > 0, second / (below + _TINY), 0.0)
-    return (alpha * first.relu()).sum((2, 3))
+    # Derivatives of a thousandth are usual: in single precision their third powers would drown.
+    first, second, third, values = (each.double() for each in (first, second, third, maps.relu()))
+    below = 2 * second + (third * values).sum((2, 3), keepdim=True)
+    alpha = torch.where(below != 0, second / torch.where(below != 0, below, 1.0), 0.0)
+    return (alpha * first.relu()).sum((2, 3)).float()
+
+
+def _by_place(maps: Tensor, gradients: Tensor) -> Tensor:
+    return (maps * gradients)[0].sum(0).relu()
 
 
 def _weighted(maps: Tensor, weights: Tensor) -> Tensor:

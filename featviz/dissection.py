@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .errors import UserError
 from .layers import find_layer, layer_names, outputs_at
 from .models import Model
+from .target import check_size
 from .trunk import Trunk
 from .units import Unit
 
@@ -61,7 +62,8 @@ def dissect(model: Model, unit: Unit, image: Tensor) -> Dissection:
     """Take a channel of a convolution apart on an image (channels, h, w) in [0, 1] of the model's input size.
 
     Any nn.Conv2d: grouped, depthwise, 1 x 1, strided, dilated, padded in any way; each contribution is the convolution
-    of its input channel alone. Raises `UserError` for a layer that is no such convolution, naming some that are.
+    of its input channel alone. Of a layer that standardises its weights before it uses them, those shown are as it
+    keeps them. Raises `UserError` for a layer that is no such convolution, naming some that are.
     """
     network = Trunk(model, [unit.layer], fold=False).network
     layer = find_layer(network, unit.layer)
@@ -70,8 +72,10 @@ def dissect(model: Model, unit: Unit, image: Tensor) -> Dissection:
             f"layer {unit.layer!r} is no convolution but {type(layer).__name__}; convolutions are "
             f"{', '.join(_convolutions(network)[:5])}, ..."
         )
-    if unit.vectors or not 0 <= unit.channel < layer.out_channels:
+    whole = not unit.vectors and unit.sign > 0 and unit.position is None
+    if not whole or not 0 <= unit.channel < layer.out_channels:
         raise UserError(f"{unit.layer!r} has channels 0 to {layer.out_channels - 1}; {unit} is none of them.")
+    check_size(model, image)
     given, output = _seen(network, unit.layer, model.preprocess.normalize(image[None]).to(model.device))
     size = layer.in_channels // layer.groups
     first = unit.channel // (layer.out_channels // layer.groups) * size

@@ -108,7 +108,9 @@ def replaced(network: nn.Module, layer: str, change: Callable[[Tensor], Tensor])
             return change(output)
         if isinstance(output, (tuple, list)) and any(isinstance(part, Tensor) for part in output):
             number = next(i for i, part in enumerate(output) if isinstance(part, Tensor))
-            return type(output)([change(part) if i == number else part for i, part in enumerate(output)])
+            parts = [change(part) if i == number else part for i, part in enumerate(output)]
+            # A named tuple takes its parts one by one.
+            return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
         raise UserError(f"layer {layer!r} returns {type(output).__name__}, not a tensor that could be replaced.")
 
     handle = find_layer(network, layer).register_forward_hook(hook)

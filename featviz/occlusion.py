@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import UserError, unknown
-from .target import BATCH, Target
+from .target import BATCH, NotAllowedError, Target
 
 FILLS = ("mean", "black", "white", "blur")
 
@@ -22,14 +22,13 @@ def occlusion(
     Zeiler and Fergus 2013, "Visualizing and Understanding Convolutional Networks".
     """
     height, width = image.shape[-2:]
-    size = size or min(height, width) // 6
+    size = size or max(1, min(height, width) // 6)
     stride = stride or max(1, size // 2)
-    if not 1 <= size <= min(height, width):
-        raise UserError(f"the occluding square lies within the image of {height} x {width} pixels; got {size}.")
+    check_squares(min(height, width), size, stride)
     measure = target.probabilities if probability else target.values
     before = measure(image)
     if before is None:
-        raise UserError(f"{target.unit} is no class: only a class has a probability.")
+        raise NotAllowedError(f"{target.unit} is no class among others: only such a class has a probability.")
     cover, drops, covered = filled(image, fill)[0], torch.zeros(height, width), torch.zeros(height, width)
     places = [(top, left) for top in _starts(height, size, stride) for left in _starts(width, size, stride)]
     for start in range(0, len(places), BATCH):
@@ -46,10 +45,21 @@ def occlusion(
     return drops / covered.clamp(min=1), f"drop of the {what}; squares of {size} every {stride} pixels, {fill}"
 
 
+def check_squares(side: int, size: int, stride: int) -> None:
+    """Raise `UserError` for squares larger than an image of the side, or so far apart that they do not cover it.
+
+    stride 0: half the size.
+    """
+    if not 1 <= size <= side:
+        raise UserError(f"the occluding square lies within the image, whose shorter side is {side}; got {size}.")
+    if not 0 <= stride <= size:
+        raise UserError(f"squares of {size} pixels are moved on by 1 to {size}, so that they cover all; got {stride}.")
+
+
 def filled(image: Tensor, fill: str) -> Tensor:
     """An image of nothing in the place of an image (n, channels, h, w): mean, black, white, or the image blurred."""
     if fill == "blur":
-        small = F.interpolate(image, scale_factor=1 / 16, mode="area")
+        small = F.interpolate(image, [max(1, side // 16) for side in image.shape[-2:]], mode="area")
         return F.interpolate(small, image.shape[-2:], mode="bilinear", align_corners=False)
     shades = {"mean": image.mean((2, 3), keepdim=True).expand_as(image), "black": torch.zeros_like(image)}
     shades["white"] = torch.ones_like(image)

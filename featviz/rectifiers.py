@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 # Share of the gradient that passes where the rectifier's own is nothing.
 LEAK = 0.1
-# (the gradient that comes, the function's slope, what it was given) -> the gradient that goes on
+# (the gradient that comes, the function's slope, where it was given more than 0) -> the gradient that goes on
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -28,27 +28,38 @@ _RECTIFIERS: Mapping[Any, Callable[..., Tensor]] = {
     **_with(F.hardsigmoid),
     **_with(F.hardswish),
 }
-_SMOOTH: Mapping[Any, Callable[..., Tensor]] = {
+# What a deconvolution treats as a rectifier, too: alike in shape, without an edge or without a flat part.
+_ALIKE: Mapping[Any, Callable[..., Tensor]] = {
     **_with(F.silu),
     **_with(F.gelu),
     **_with(F.mish),
     **_with(F.softplus),
     **_with(F.elu, F.elu_),
     **_with(F.leaky_relu, F.leaky_relu_),
+    **_with(F.prelu, torch.prelu),
+    **_with(F.selu, F.selu_, torch.selu, torch.selu_),
+    **_with(F.celu, F.celu_, torch.celu, torch.celu_),
+    **_with(F.rrelu, F.rrelu_),
+    **_with(F.threshold),
 }
+_IN_PLACE = (F.relu_, torch.relu_, Tensor.relu_, F.hardtanh_, F.elu_, F.leaky_relu_, F.selu_, torch.selu_, F.celu_,
+             torch.celu_, F.rrelu_)  # fmt: skip
 
 
 class BackwardRule(TorchFunctionMode):
     """Inside the `with`, activation functions keep their values, and their gradient is what a rule makes of it.
 
-    `met`: the names of those that ran. smooth: of SiLU, GELU, Mish, softplus, ELU and leaky ReLU too, not of relu,
-    relu6, hardtanh, hardsigmoid and hardswish alone.
+    `met`: the names of those that ran. alike: not of relu, relu6, hardtanh, hardsigmoid and hardswish, but of whatever
+    rectifies: SiLU, GELU, Mish, softplus, ELU, SELU, CELU, leaky, random and parametric ReLU and thresholds too, and
+    not of hardsigmoid, which is a gate.
     """
 
-    def __init__(self, rule: Rule, *, smooth: bool = False) -> None:
+    def __init__(self, rule: Rule, *, alike: bool = False) -> None:
         super().__init__()
         self.rule, self.met = rule, set[str]()
-        self._functions = {**_RECTIFIERS, **_SMOOTH} if smooth else _RECTIFIERS
+        self._functions = {**_RECTIFIERS, **_ALIKE} if alike else dict(_RECTIFIERS)
+        if alike:
+            del self._functions[F.hardsigmoid]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -57,11 +68,19 @@ class BackwardRule(TorchFunctionMode):
         function = self._functions.get(func)
         if function is None or not args or not isinstance(args[0], Tensor) or not args[0].requires_grad:
             return func(*args, **kwargs)
-        self.met.add(function.__name__)
+        self.met.add(_name(function, args[1:], kwargs))
+        in_place = func in _IN_PLACE or kwargs.get("inplace") is True or any(each is True for each in args[1:])
         rest = {key: value for key, value in kwargs.items() if key != "inplace"}
         bounds = tuple(argument for argument in args[1:] if not isinstance(argument, bool))
         result: Tensor = _Ruled.apply(args[0], lambda x: function(x, *bounds, **rest), self.rule)
-        return result
+        return args[0].copy_(result) if in_place else result
+
+
+def _name(function: Callable[..., Any], bounds: tuple[Any, ...], options: Mapping[str, Any]) -> str:
+    """The function's name; of a hardtanh from 0 on, as ReLU6 calls it, relu6."""
+    name = function.__name__
+    lowest = options.get("min_val", bounds[0] if bounds else -1.0)
+    return "relu6" if name == "hardtanh" and lowest == 0 else name
 
 
 class LeakyGradients(BackwardRule):
@@ -72,7 +91,7 @@ class LeakyGradients(BackwardRule):
     """
 
     def __init__(self) -> None:
-        super().__init__(lambda gradient, slope, given: gradient * torch.where(slope == 0, LEAK, slope))
+        super().__init__(lambda gradient, slope, above: gradient * torch.where(slope == 0, LEAK, slope))
 
 
 class _Ruled(torch.autograd.Function):
@@ -84,11 +103,12 @@ class _Ruled(torch.autograd.Function):
             leaf = x.detach().requires_grad_()
             result = function(leaf)
         (slope,) = torch.autograd.grad(result, leaf, torch.ones_like(result))
-        ctx.save_for_backward(slope, leaf)
+        # A bit for each value, not the input itself: the network may change that in place.
+        ctx.save_for_backward(slope, leaf.detach() > 0)
         ctx.rule = rule
         return result.detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        slope, given = ctx.saved_tensors
-        return ctx.rule(gradients[0], slope, given), None, None
+        slope, above = ctx.saved_tensors
+        return ctx.rule(gradients[0], slope, above), None, None

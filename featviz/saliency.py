@@ -42,7 +42,7 @@ def guided_backpropagation(target: Target, image: Tensor) -> tuple[Tensor, str]:
 
     Springenberg, Dosovitskiy, Brox and Riedmiller 2014, "Striving for Simplicity".
     """
-    return _by_rule(target, image, lambda gradient, slope, given: gradient.relu() * (given > 0) * (slope > 0))
+    return _by_rule(target, image, lambda gradient, slope, above: gradient.relu() * above * (slope > 0))
 
 
 def deconvolution(target: Target, image: Tensor) -> tuple[Tensor, str]:
@@ -52,9 +52,9 @@ def deconvolution(target: Target, image: Tensor) -> tuple[Tensor, str]:
     Networks".
     """
     strongest = _at_strongest(target, image)
-    found, note = _by_rule(strongest, image, lambda gradient, slope, given: gradient.relu())
-    place = strongest.unit.position
-    return found, f"from the strongest place, {place}; {note}" if isinstance(place, tuple) else note
+    found, note = _by_rule(strongest, image, lambda gradient, slope, above: gradient.relu())
+    said = [] if strongest is target else [f"from the strongest place, {strongest.unit.position}"]
+    return found, "; ".join([*said, note] if note else said)
 
 
 def _at_strongest(target: Target, image: Tensor) -> Target:
@@ -74,9 +74,9 @@ def _at_strongest(target: Target, image: Tensor) -> Target:
 
 def _by_rule(target: Target, image: Tensor, rule: Rule) -> tuple[Tensor, str]:
     """The derivative by another rule at rectifiers, the largest of the colours'; and what was no ReLU."""
-    with BackwardRule(rule, smooth=True) as changed:
+    with BackwardRule(rule, alike=True) as changed:
         found = target.gradients(image)[0].abs().amax(0)
-    others = sorted(changed.met - {"relu", "relu6", "hardtanh"})
+    others = sorted(changed.met - {"relu", "relu6"})
     if not changed.met:
         return found, "the network has no rectifier: this is the plain derivative"
     if others:

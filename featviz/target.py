@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from .classifier import find_classifier
 from .errors import UserError
 from .layers import OUTPUT, infer_layout, layer_names, read, replaced
 from .models import Model
@@ -18,13 +20,31 @@ from .units import Unit, objective
 BATCH = 16
 
 
+class NotAllowedError(UserError):
+    """A method does not apply to this unit or this network."""
+
+
+def check_size(model: Model, image: Tensor) -> None:
+    """Raise `UserError` unless an image (channels, h, w) has the model's own channels and input size."""
+    wanted = (model.preprocess.channels, *model.preprocess.size)
+    if tuple(image.shape) != wanted:
+        raise UserError(f"{model.name} takes images of {wanted} (channels, height, width); got {tuple(image.shape)}.")
+
+
 class Target:
-    """A unit of a model, as its activation on images: what a map is to explain. A class's is its logit."""
+    """A unit of a model, as its activation on images: what a map is to explain. A class's is its logit.
+
+    Of a network that ends in softmax or its logarithm, that is what the linear layer before it returns.
+    """
 
     def __init__(self, model: Model, unit: Unit) -> None:
         self.model, self.unit = model, unit
-        self.trunk = Trunk(model, [unit.layer], fold=False)
-        self._objective = objective([unit], self.trunk)
+        layer = _logits(model) if unit.is_class else unit.layer
+        self.trunk = Trunk(model, [layer], fold=False)
+        self._layer, channels = layer, self.trunk.map_size(layer)[0]
+        if not unit.vectors and not 0 <= unit.channel < channels:
+            raise UserError(f"{unit.layer!r} has channels 0 to {channels - 1}; {unit} is none of them.")
+        self._objective = objective([replace(unit, layer=layer)], self.trunk)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Activations (n,) of images (n, channels, h, w) in [0, 1]."""
@@ -38,12 +58,13 @@ class Target:
             return torch.cat([self(part).cpu() for part in torch.split(images, BATCH)])
 
     def probabilities(self, images: Tensor) -> Tensor | None:
-        """For a class, its probability (n,) beside the others'; None for any other unit."""
+        """For a class, its probability (n,) beside the others'; None for any other unit, or the only class."""
         if not self.unit.is_class or self.unit.vectors or self.unit.sign < 0:
             return None
         with torch.inference_mode():
-            parts = [self.trunk(part.to(self.trunk.device))[OUTPUT].cpu() for part in torch.split(images, BATCH)]
-        return torch.cat(parts).flatten(1).softmax(1)[:, self.unit.channel]
+            parts = [self.trunk(part.to(self.trunk.device))[self._layer].cpu() for part in torch.split(images, BATCH)]
+        logits = torch.cat(parts).flatten(1)
+        return logits.softmax(1)[:, self.unit.channel] if logits.shape[1] > 1 else None
 
     def gradients(self, images: Tensor) -> Tensor:
         """The activation's derivative (n, channels, h, w) by the images' values in [0, 1]."""
@@ -67,6 +88,8 @@ class Target:
         network, size = self.trunk.network, self.trunk.preprocess.size
         with torch.inference_mode(False), torch.enable_grad(), replaced(network, layer, leaf):
             found = self(images.clone())
+            if not kept or not found.requires_grad:
+                raise UserError(f"{self.unit} does not depend on layer {layer!r}: give one before it.")
             (gradient,) = torch.autograd.grad(found.sum(), kept[0], allow_unused=True)
         layout = infer_layout(network, layer, kept[0], batch=len(images), size=size)
         gradient = torch.zeros_like(kept[0]) if gradient is None else gradient
@@ -75,21 +98,51 @@ class Target:
     @cached_property
     def last_map(self) -> str:
         """The last layer with a map, of more than one place, that the unit depends on: where class maps are read."""
-        network, preprocess = self.trunk.network, self.trunk.preprocess
-        inputs = torch.full((1, preprocess.channels, *preprocess.size), 0.5, device=self.trunk.device)
-        names = [self.unit.layer] if self.unit.layer != OUTPUT else []
+        preprocess = self.trunk.preprocess
+        generator = torch.Generator().manual_seed(0)
+        probe = torch.rand(1, preprocess.channels, *preprocess.size, generator=generator)
+        for name in reversed(self._maps(probe)):
+            try:
+                _, gradient = self.maps(name, probe)
+            except (UserError, RuntimeError):  # a layer beside the unit, or one whose output is used in place
+                continue
+            # Of a ViT's last block the class token alone matters: its map has no derivative.
+            if gradient.abs().max() > 0:
+                return name
+        raise NotAllowedError(f"no layer before {self.unit} has a map of places: class activation maps need one.")
+
+    def _maps(self, probe: Tensor) -> list[str]:
+        """The layers up to the unit's own whose outputs are maps, in the order in which they run."""
+        network, size = self.trunk.network, self.trunk.preprocess.size
         with torch.inference_mode(), read(network, layer_names(network)) as outputs:
-            network(preprocess.normalize(inputs))
-        found = ""
+            network(self.trunk.preprocess.normalize(probe.to(self.trunk.device)))
+        found = []
         for name, output in outputs.items():
             try:
-                maps = infer_layout(network, name, output, batch=1, size=preprocess.size).maps(output)
+                _, _, rows, columns = infer_layout(network, name, output, batch=1, size=size).maps(output).shape
             except UserError:
                 continue
-            if maps.shape[2] * maps.shape[3] > 1:
-                found = name
-            if name in names:
+            # What attention keeps for each head and token looks like a map, of another shape than the image.
+            if rows * columns > 1 and 0.5 < (rows / columns) / (size[0] / size[1]) < 2:
+                found.append(name)
+            if name == self.unit.layer:
                 break
-        if not found:
-            raise UserError(f"no layer before {self.unit} has a map of places: class activation maps need one.")
         return found
+
+
+def _logits(model: Model) -> str:
+    """The layer that returns a network's logits: the output, or the linear layer before a softmax or its logarithm."""
+    trunk = Trunk(model, [OUTPUT], fold=False)
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.rand(2, model.preprocess.channels, *model.preprocess.size, generator=generator)
+    with torch.inference_mode():
+        output = trunk(probe.to(trunk.device))[OUTPUT]
+    if output[0, 0].numel() != 1 or output.shape[1] < 2:
+        return OUTPUT
+    sums = [values.flatten(1).sum(1) for values in (output, output.exp())]
+    if not any(torch.allclose(each, torch.ones_like(each), atol=1e-4) for each in sums):
+        return OUTPUT
+    try:
+        return find_classifier(model).name
+    except UserError:
+        return OUTPUT

@@ -25,21 +25,23 @@ class Curve:
     """What happens as more and more of an image goes, or comes, in the order of a map.
 
     `shares`: (points,) of the pixels; `values`: (points,) the class's probability, for other units the activation;
-    `area`: their mean; `by_chance`: the mean area of the same map with its parts shuffled; `below`: the share of those
-    shuffled maps whose area lies below.
+    `area`: their mean; `by_chance`: the mean area of the same map with its parts shuffled; `as_low`: the share of those
+    shuffled maps whose area is as low or lower; `flat`: the map is the same everywhere and says nothing.
     """
 
     shares: Tensor
     values: Tensor
     area: float
     by_chance: float
-    below: float
+    as_low: float
+    flat: bool
 
 
 def deletion(target: Target, image: Tensor, raw: Tensor, *, fill: str = "blur", seed: int = 0) -> Curve:
     """The image (channels, h, w) loses its pixels, those first that the map marks most: a good map falls fast.
 
-    raw: the map at its own resolution (rows, columns); shuffled maps are its values in another order, as smooth as it.
+    raw: the map at its own resolution (rows, columns), of pixels as the means of 28 x 28 parts; shuffled maps are its
+    values in another order, as smooth as it.
     Petsiuk, Das and Saenko 2018, "RISE".
     """
     return _curve(target, image, filled(image[None], fill)[0], raw, seed)
@@ -51,25 +53,31 @@ def insertion(target: Target, image: Tensor, raw: Tensor, *, fill: str = "blur",
 
 
 def _curve(target: Target, begin: Tensor, end: Tensor, raw: Tensor, seed: int) -> Curve:
-    shares = torch.linspace(0, 1, _POINTS + 1)
-    values = _values(target, begin, end, raw, shares)
+    shares, places = torch.linspace(0, 1, _POINTS + 1), _coarse(raw)
     generator = generator_for(seed, "shuffled maps")
+    values = _values(target, begin, end, places, shares, generator)
     areas = []
     for _ in range(_SHUFFLED):
-        order = torch.randperm(raw.numel(), generator=generator)
-        shuffled = raw.flatten()[order].reshape(raw.shape)
-        areas.append(_area(_values(target, begin, end, shuffled, shares)))
+        order = torch.randperm(places.numel(), generator=generator)
+        shuffled = places.flatten()[order].reshape(places.shape)
+        areas.append(_area(_values(target, begin, end, shuffled, shares, generator)))
     area = _area(values)
-    below = sum(each < area for each in areas) / len(areas)
-    return Curve(shares, values, area, sum(areas) / len(areas), below)
+    as_low = sum(each <= area for each in areas) / len(areas)
+    return Curve(shares, values, area, sum(areas) / len(areas), as_low, bool(raw.min() == raw.max()))
 
 
-def _values(target: Target, begin: Tensor, end: Tensor, raw: Tensor, shares: Tensor) -> Tensor:
-    """What the target says as shares of the pixels, by the map's order, are the end's in place of the beginning's."""
+def _values(
+    target: Target, begin: Tensor, end: Tensor, places: Tensor, shares: Tensor, generator: torch.Generator
+) -> Tensor:
+    """What the target says as shares of the pixels, by the map's order, are the end's in place of the beginning's.
+
+    Equal pixels come in an order drawn by the generator.
+    """
     size = (begin.shape[1], begin.shape[2])
-    whole = F.interpolate(_coarse(raw)[None, None], size, mode="bilinear")[0, 0].flatten()
+    whole = F.interpolate(places[None, None], size, mode="bilinear")[0, 0].flatten()
+    drawn = torch.randperm(len(whole), generator=generator)
     rank = torch.empty(len(whole), dtype=torch.long)
-    rank[whole.argsort(descending=True, stable=True)] = torch.arange(len(whole))
+    rank[drawn[whole[drawn].argsort(descending=True, stable=True)]] = torch.arange(len(whole))
     changed = [(rank < round(float(share) * len(rank))).reshape(size) for share in shares]
     images = torch.stack([torch.where(mask, end, begin) for mask in changed])
     found = target.probabilities(images)
@@ -100,7 +108,7 @@ class Randomisation:
     @property
     def ignores_weights(self) -> bool:
         """Whether the map of a wholly random network is still much like the real one."""
-        return self.likeness[-1] > 0.5
+        return bool(self.likeness) and self.likeness[-1] > 0.5
 
 
 def randomisation(target: Target, explain: Callable[[Target], Tensor], *, seed: int = 0) -> Randomisation:
@@ -129,9 +137,9 @@ def _stages(network: nn.Module) -> list[tuple[str, list[nn.Module]]]:
     """The modules with weights, from the last to the first, in `_STAGES` groups; each with its last one's name."""
     own = [(name, module) for name, module in network.named_modules() if any(True for _ in module.parameters(False))]
     own.reverse()
-    each = -(-len(own) // _STAGES)
+    each = max(1, -(-len(own) // _STAGES))
     groups = [own[start : start + each] for start in range(0, len(own), each)]
-    return [(group[-1][0], [module for _, module in group]) for group in groups]
+    return [(group[-1][0] or "input", [module for _, module in group]) for group in groups]
 
 
 def rank_correlation(one: Tensor, other: Tensor) -> float:

@@ -13,7 +13,8 @@ from featviz.errors import UserError
 from featviz.models import DEFAULT_MODEL, load_model
 from featviz.progress import bars
 
-from ..explain import ALL, ExplainSettings, conclusion, explain
+from ..explain import ALL, ExplainSettings, explain
+from ..explanation import conclusion
 from .options import (
     DebugOption,
     DeviceOption,

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from toys import toy_model
 from typer.testing import CliRunner
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from atlas.cli import app
 from atlas.dissect import dissect
 from atlas.explain import ExplainSettings, explain
+from atlas.explanation import conclusion
 from atlas.explorer import read_book
 from featviz.attribution import METHODS, attribution
 from featviz.errors import UserError
@@ -22,13 +25,18 @@ from featviz.units import Unit
 from search.decode import central_view
 from search.images import open_images
 
+# `atlas.explain` is the function.
+MODULE = sys.modules["atlas.explain"]
+
 
 @pytest.fixture
 def image(noise_images: Path) -> Path:
     return sorted(noise_images.glob("*.png"))[3]
 
 
-def test_a_folder_holds_every_map_and_its_checks(image: Path, tmp_path: Path) -> None:
+def test_a_folder_holds_every_map_and_its_checks_and_is_read_back(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = explain(toy_model(), image, out=tmp_path / "out")
     assert list(made.found) == list(METHODS)
     logits = toy_model().network.eval()(toy_model().preprocess.normalize(made.view[None]))[0].detach()
@@ -40,14 +48,21 @@ def test_a_folder_holds_every_map_and_its_checks(image: Path, tmp_path: Path) ->
             assert picture.size == (224, 224)
     rows = {row["method"]: row for row in json.loads((tmp_path / "out" / "explain.json").read_text())["methods"]}
     curve = deletion(Target(toy_model(), made.unit), made.view, made.found["gradcam"].map.raw)
-    assert rows["gradcam"]["deletion"] == pytest.approx(curve.area, abs=1e-3)
-    assert all(len(row["likeness"]) >= 2 for row in rows.values())
+    assert rows["gradcam"]["deletion"]["area"] == pytest.approx(curve.area, abs=1e-4)
+    assert all(len(row["randomisation"]["likeness"]) >= 2 for row in rows.values())
     (report,) = read_book(tmp_path / "out" / "index.html").manifest["reports"]
     assert report["figures"][0] == "Maps"
     assert len(report["figures"]) == 3
     assert {"sheet.png", "curves.png", "randomisation.png"} <= {file.name for file in (tmp_path / "out").iterdir()}
+    monkeypatch.setattr(MODULE, "attribution", lambda *_, **__: pytest.fail("worked out again"))
+    again = explain(toy_model(), image, out=tmp_path / "out")
+    assert conclusion(again) == conclusion(made)
+    for name, each in again.found.items():
+        assert torch.equal(each.map.map, made.found[name].map.map)
+        assert each.box == made.found[name].box
+    other = "class:a" if made.unit.channel != 0 else "class:b"
     with pytest.raises(UserError, match="made with other settings"):
-        explain(toy_model(), image, "class:b", out=tmp_path / "out")
+        explain(toy_model(), image, other, methods="saliency", out=tmp_path / "out")
 
 
 def test_of_all_methods_those_that_a_unit_does_not_allow_are_left_out_with_the_reason(image: Path) -> None:
@@ -57,6 +72,38 @@ def test_of_all_methods_those_that_a_unit_does_not_allow_are_left_out_with_the_r
     assert made.probability is None
     with pytest.raises(UserError, match=r"Grad-CAM \(gradcam\)"):
         explain(toy_model(), image, "3:2", methods="cam")
+
+
+def test_what_cannot_be_is_said_before_a_folder_is_claimed(image: Path, tmp_path: Path) -> None:
+    out, model = tmp_path / "out", toy_model()
+    for settings, methods in ((ExplainSettings(layer="77"), "all"), (ExplainSettings(size=500), "all"),
+                              (ExplainSettings(fill="red"), "all"), (ExplainSettings(), "cam")):  # fmt: skip
+        with pytest.raises(UserError):
+            explain(model, image, "3:2", methods=methods, settings=settings, out=out)
+        assert not out.exists()
+    explain(model, image, "3:2", methods=["gradcam"], out=out)
+
+
+def test_what_a_stopped_run_explained_is_not_explained_again(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, done = ["saliency", "guided", "gradcam"], list[str]()
+    real = attribution
+
+    def stopped(target: Target, view: torch.Tensor, name: str, **options: object) -> object:
+        if name == "gradcam" and "guided" in done and "stop" not in done:
+            done.append("stop")
+            raise KeyboardInterrupt
+        done.append(name)
+        return real(target, view, name, **options)
+
+    monkeypatch.setattr(MODULE, "attribution", stopped)
+    settings = ExplainSettings(trust=False)
+    monkeypatch.setattr(MODULE, "_check", lambda *_, **__: None)
+    with pytest.raises(KeyboardInterrupt):
+        explain(toy_model(), image, "class:a", methods=names, settings=settings, out=tmp_path / "out")
+    explain(toy_model(), image, "class:a", methods=names, settings=settings, out=tmp_path / "out")
+    assert done == ["saliency", "guided", "stop", "gradcam"]
 
 
 def test_options_reach_their_methods(image: Path) -> None:

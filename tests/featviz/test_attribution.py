@@ -5,13 +5,14 @@ import torch
 from torch import Tensor, nn
 from toys import toy_model
 
-from featviz.attribution import METHODS, attribute
+from featviz.attribution import METHODS, attribute, attribution
 from featviz.errors import UserError
 from featviz.models import Model
+from featviz.target import Target
 from featviz.units import Unit
 
 CLASS = Unit("output", 1)
-UNITS = [Unit("3", 2), Unit("3", 2, (1, 4)), Unit("5", 0, "center"), Unit("output", 1, sign=-1)]
+UNITS = [Unit("3", 2), Unit("3", 2, (1, 4)), Unit("4", 0, "center"), Unit("output", 1, sign=-1)]
 
 
 def _image(seed: int = 0) -> Tensor:
@@ -22,14 +23,14 @@ def _image(seed: int = 0) -> Tensor:
 def test_every_method_gives_a_finite_map_of_the_input_and_leaves_the_network_alone(method: str) -> None:
     model = toy_model()
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
-    hooks = [len(module._forward_hooks) for module in model.network.modules()]
-    found = attribute(model, _image(), CLASS, method)
+    target = Target(model, CLASS)
+    found = attribution(target, _image(), method)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in target.trunk.network.modules())
     assert found.map.shape == (32, 32)
     assert found.map.isfinite().all()
     assert found.map.abs().max() > 0
     assert found.signed or found.map.min() >= 0
     assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
-    assert [len(module._forward_hooks) for module in model.network.modules()] == hooks
     again = attribute(model, _image(), CLASS, method)
     assert torch.equal(again.raw, found.raw)
 
@@ -37,7 +38,10 @@ def test_every_method_gives_a_finite_map_of_the_input_and_leaves_the_network_alo
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("cam", "probability")])
 @pytest.mark.parametrize("unit", UNITS)
 def test_units_of_any_layer_can_be_explained(method: str, unit: Unit) -> None:
-    assert attribute(toy_model(), _image(), unit, method).map.isfinite().all()
+    found = attribute(toy_model(), _image(), unit, method)
+    assert found.map.isfinite().all()
+    if method in ("saliency", "integrated", "occlusion"):
+        assert found.map.abs().max() > 0
 
 
 def test_what_cannot_be_is_said() -> None:
@@ -50,3 +54,7 @@ def test_what_cannot_be_is_said() -> None:
     flat = Model.wrap(nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 28 * 28, 3)), size=32)
     with pytest.raises(UserError, match=r"Grad-CAM \(gradcam\) does without"):
         attribute(flat, _image(), CLASS, "cam")
+    with pytest.raises(UserError, match=r"takes images of \(3, 32, 32\)"):
+        attribute(toy_model(), torch.rand(3, 16, 16), CLASS, "saliency")
+    with pytest.raises(UserError, match="has channels 0 to 3"):
+        attribute(toy_model(), _image(), Unit("output", 4), "saliency")

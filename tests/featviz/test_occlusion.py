@@ -63,5 +63,7 @@ def test_fills_are_what_they_are_called() -> None:
 
 
 def test_a_square_larger_than_the_image_is_refused() -> None:
-    with pytest.raises(UserError, match="within the image of 32 x 32 pixels; got 40"):
+    with pytest.raises(UserError, match="whose shorter side is 32; got 40"):
         occlusion(Target(toy_model(), Unit("output", 1)), _image(), size=40)
+    with pytest.raises(UserError, match="so that they cover all; got 9"):
+        occlusion(Target(toy_model(), Unit("output", 1)), _image(), size=8, stride=9)

@@ -46,7 +46,7 @@ def test_a_true_map_makes_the_class_go_fast_and_come_fast_and_a_false_one_does_n
     black = {"fill": "black"}
     true = deletion(target, image, _marked(True), **black), insertion(target, image, _marked(True), **black)
     false = deletion(target, image, _marked(False), **black), insertion(target, image, _marked(False), **black)
-    assert true[0].below == 0
+    assert true[0].as_low == 0
     assert true[0].area < true[0].by_chance < false[0].area
     assert true[1].area > true[1].by_chance > false[1].area
     assert true[0].values[0] == pytest.approx(float(target.probabilities(image[None])))
@@ -54,6 +54,14 @@ def test_a_true_map_makes_the_class_go_fast_and_come_fast_and_a_false_one_does_n
     # A quarter of the pixels is all that counts: gone by then, and nothing changes after.
     gone = true[0].values[true[0].shares >= 0.3]
     assert gone.numpy() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_an_empty_map_says_so_and_does_no_better_than_its_shuffles() -> None:
+    image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    target = Target(_corner(), Unit("output", 0))
+    curve = deletion(target, image, torch.zeros(8, 8))
+    assert curve.flat
+    assert not deletion(target, image, _marked(True)).flat
 
 
 def test_of_a_unit_that_is_no_class_the_curve_is_of_its_activation() -> None:
