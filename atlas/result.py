@@ -20,6 +20,7 @@ from PIL import Image
 
 from featviz.errors import UserError
 from featviz.output import OutputFolder, safe_name
+from search.report import readable
 
 from .explorer import Book, Leaf, book_widget, make_book, viewer_page, write_viewer
 from .figure import DPI, save_figure
@@ -157,12 +158,13 @@ class Atlas:
 
     def _repr_html_(self) -> str:
         """The explorer's page in a frame of a notebook's, in as many of the coarser levels as a notebook can hold."""
-        shown = ""
-        for count in range(len(self.levels), 0, -1):
+        shown = f"<p>{escape(self._title)}: too large for a notebook; save() writes it to be opened in a browser.</p>"
+        for count in range(1, len(self.levels) + 1):
             page = viewer_page(self._coarse(count).book())
-            shown = f'<iframe srcdoc="{escape(page)}" style="{_FRAME}" title="{escape(self._title)}"></iframe>'
-            if len(shown) <= NOTEBOOK_LIMIT:
+            frame = f'<iframe srcdoc="{escape(page)}" style="{_FRAME}" title="{escape(self._title)}"></iframe>'
+            if len(frame) > NOTEBOOK_LIMIT:
                 break
+            shown = frame
         return shown
 
     def _coarse(self, count: int) -> Atlas:
@@ -269,7 +271,7 @@ def write_data(atlas: Atlas, out: OutputFolder, folder: str = "", **more: NDArra
     for channel, picture in sorted(atlas.superstimuli.items()):
         out.write(f"{inside}channels/{channel}.png", partial(Image.fromarray(picture).save, format="PNG"))
     out.write_json(f"{inside}cells.json", [_entry(cell) for cell in atlas.cells])
-    out.write_json(f"{inside}images.json", list(atlas.names))
+    out.write_json(f"{inside}images.json", [readable(name) for name in atlas.names])
     if atlas.effects is not None:
         out.write_json(f"{inside}classes.json", list(atlas.classes))
     _write_store(atlas, out.path / inside / "store", more)

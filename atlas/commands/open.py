@@ -28,6 +28,10 @@ def open_command(
 
     Example: atlas open atlas-blocks.3 atlas-blocks.5 --together both.html
     """
+    if len(folders) > 1 and together.suffix not in (".html", ".htm"):
+        raise UserError(f"--together is the page that is written, a .html file; got {str(together)!r}.")
+    if len(folders) > 1 and not together.resolve().parent.is_dir():
+        raise UserError(f"--together {str(together)!r}: there is no such folder.")
     pages = [folder / "index.html" for folder in folders]
     for page in pages:
         if not page.is_file():

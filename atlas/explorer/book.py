@@ -56,8 +56,11 @@ def make_book(
     """
     thumbs, blocks, classes = Thumbs(), dict[str, str](), tuple[str, ...]()
     for leaf in leaves:
-        classes = max(classes, leaf.atlas.classes, key=len)
-    maps = [_map(leaves, number, thumbs, blocks) for number in range(len(leaves))]
+        classes = max(classes, leaf.class_names, key=len)
+    maps = [_map(leaves, number, classes, thumbs, blocks) for number in range(len(leaves))]
+    # All cells' photographs come before those of cards, should the page not hold all.
+    for number, leaf in enumerate(leaves):
+        maps[number]["cards"] = channel_cards(str(number), leaf, maps[number].pop("columns"), thumbs, blocks)
     blocks.update(sheets(thumbs.pictures, "thumbs", columns=10))
     manifest = {
         "format": FORMAT,
@@ -76,7 +79,9 @@ def make_book(
     return Book(manifest, blocks)
 
 
-def _map(leaves: Sequence[Leaf], number: int, thumbs: Thumbs, blocks: dict[str, str]) -> dict[str, Any]:
+def _map(
+    leaves: Sequence[Leaf], number: int, classes: tuple[str, ...], thumbs: Thumbs, blocks: dict[str, str]
+) -> dict[str, Any]:
     leaf = leaves[number]
     columns = named_channels(leaf.atlas.cells, leaf.atlas.sample.vectors)
     levels = []
@@ -86,9 +91,13 @@ def _map(leaves: Sequence[Leaf], number: int, thumbs: Thumbs, blocks: dict[str, 
     return {
         "name": leaf.name,
         "layer": leaf.atlas.settings.layer,
+        # Of which network: channels of the same name are the same ones.
+        "model": leaf.atlas.manifest.get("model", ""),
+        # Where they are not the page's: the search is for the page's classes alone.
+        "names": None if leaf.class_names in ((), classes) else list(leaf.class_names),
         "ends": leaf.ends,
         "levels": levels,
-        "cards": channel_cards(str(number), leaf, columns, thumbs, blocks),
+        "columns": columns,
     }
 
 

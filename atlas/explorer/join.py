@@ -8,7 +8,7 @@ from typing import Any
 from featviz.errors import UserError
 
 from .blocks import PER_SHEET
-from .book import Book
+from .book import FORMAT, Book
 
 
 def join_books(books: Sequence[Book], *, title: str) -> Book:
@@ -16,6 +16,9 @@ def join_books(books: Sequence[Book], *, title: str) -> Book:
 
     Raises `UserError` where the books are of networks with different classes.
     """
+    for book in books:
+        if book.manifest["format"] > FORMAT:
+            raise UserError(f"{book.manifest['title']!r} was made by a later version: its page cannot be joined here.")
     classes = max((book.manifest["classes"] for book in books), key=len)
     if any(book.manifest["classes"] not in ([], classes) for book in books):
         raise UserError("these pages are of networks with different classes: they cannot share one search.")
@@ -39,14 +42,24 @@ def _add(joined: Book, book: Book) -> None:
         parts = [first, shifted, rest] if first in moved else [shifted, rest]
         joined.blocks["/".join(part for part in parts if part)] = block
     thumbs, images = whole["thumb_count"], len(whole["images"])
-    whole["maps"] += [_moved_map(each, moved["maps"], thumbs, images) for each in own["maps"]]
-    name = own["maps"][0]["name"] if own["maps"] else own["title"]
+    taken = {each["name"] for each in whole["maps"]}
+    maps = [_moved_map(each, moved["maps"], thumbs, images) for each in own["maps"]]
+    for each in maps:
+        each["name"] = _free(each["name"], own["facts"].get("model", own["title"]), taken)
+    name = _free(maps[0]["name"] if maps else own["title"], "", {fact.partition(": ")[0] for fact in whole["facts"]})
+    whole["maps"] += maps
     whole["facts"] |= {f"{name}: {fact}": value for fact, value in own["facts"].items()}
-    whole["notes"] += own["notes"]
-    whole["reports"] += own["reports"]
+    whole["notes"] += own.get("notes", [])
+    whole["reports"] += own.get("reports", [])
     whole["images"] += own["images"]
     # Rounded up to whole sheets, since a picture's sheet follows from its number.
     whole["thumb_count"] += -(-own["thumb_count"] // PER_SHEET) * PER_SHEET
+
+
+def _free(name: str, model: str, taken: set[str]) -> str:
+    """A name that no other map has: with the model's where it is taken, else with a number."""
+    choices = [name, *([f"{name} ({model})"] if model else []), *(f"{name} ({number})" for number in range(2, 1000))]
+    return next(choice for choice in choices if choice not in taken)
 
 
 def _moved_map(own: dict[str, Any], maps: int, thumbs: int, images: int) -> dict[str, Any]:
@@ -56,8 +69,8 @@ def _moved_map(own: dict[str, Any], maps: int, thumbs: int, images: int) -> dict
         return [[thumb + thumbs, box, name + images] for thumb, box, name in seen]
 
     def level(about: dict[str, Any]) -> dict[str, Any]:
-        flow = {str(int(other) + maps): to for other, to in about["flow"].items()}
+        flow = {str(int(other) + maps): to for other, to in about.get("flow", {}).items()}
         return {**about, "flow": flow, **({"seen": list(map(moved, about["seen"]))} if "seen" in about else {})}
 
-    cards = [{**card, "seen": moved(card["seen"])} for card in own["cards"]]
+    cards = [{**card, "seen": moved(card["seen"])} for card in own.get("cards", [])]
     return {**own, "levels": list(map(level, own["levels"])), "cards": cards}

@@ -23,7 +23,7 @@ SMALL_ICON = 64
 # Classes that a cell names; photographs of each cell.
 CLASSES, PHOTOS = 5, 3
 # Numbers of a level's effects on all classes, or of its channels, up to which they are embedded.
-MOST_VALUES = 1_000_000
+MOST_VALUES, MOST_COARSE = 1_000_000, 8_000_000
 # Cells per side of the squares in whose order cells are kept, so that those in view lie in few sheets.
 _SQUARE = 10
 
@@ -45,6 +45,13 @@ class Leaf:
     photographs: Photographs | None = None
     ids: NDArray[np.int64] | None = None
     channels: Sequence[int] | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called that effects are known of, by number where they have no names."""
+        effects = self.atlas.effects
+        count = 0 if effects is None else effects.shape[1]
+        return tuple(self.atlas.class_name(label) for label in range(count))
 
     def channel(self, column: int) -> int:
         """The channel that a column of the vectors is; -1 stays."""
@@ -73,8 +80,11 @@ def level_of(
     cells = [atlas.cells[number] for number in shown]
     side = atlas.settings.icon if len(cells) <= MANY else min(atlas.settings.icon, SMALL_ICON)
     blocks.update(sheets([resized(atlas.pictures[number], side) for number in shown], f"{name}/icons"))
-    classes = len(atlas.classes)
-    values = atlas.effects is not None and 0 < len(cells) * classes <= MOST_VALUES
+    strong = strong_channels(cells, atlas.sample.vectors)
+    classes = 0 if atlas.effects is None else atlas.effects.shape[1]
+    # The coarsest level's are what finer ones fall back on.
+    most = MOST_COARSE if level == min(atlas.levels) else MOST_VALUES
+    values = 0 < len(cells) * classes <= most
     if values:
         blocks[f"{name}/values"], blocks[f"{name}/scale"] = shares(_effects(atlas, cells, level))
     known = 0 < len(cells) * len(columns) <= MOST_VALUES
@@ -91,7 +101,7 @@ def level_of(
         "score": array([np.nan if cell.score is None else cell.score for cell in cells], np.float32),
         "top": array(_padded(cells, lambda cell: [label for label, _ in cell.top]), np.int32),
         "effect": array(_padded(cells, lambda cell: [value for _, value in cell.top]), np.float32),
-        "strong": array(np.vectorize(leaf.channel)(strong_channels(cells, atlas.sample.vectors)), np.int32),
+        "strong": array(np.vectorize(leaf.channel, otypes=[np.int32])(strong), np.int32),
         "values": values,
         "channels": known,
     }
@@ -106,8 +116,8 @@ def _effects(atlas: Atlas, cells: Sequence[Cell], level: int) -> NDArray[np.floa
     """(cells, classes) the mean effect of each cell's activations."""
     assert atlas.effects is not None
     numbers = cell_numbers(atlas.xy, level)
-    inside = [numbers == cell.row * level + cell.col for cell in cells]
-    return np.stack([atlas.effects[each].mean(0, dtype=np.float64) for each in inside])
+    effects = atlas.effects
+    return np.stack([effects[numbers == cell.row * level + cell.col].mean(0, dtype=np.float64) for cell in cells])
 
 
 def _padded(cells: Sequence[Cell], of: Callable[[Cell], list[Any]]) -> list[list[Any]]:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from search.report import readable
+
 if TYPE_CHECKING:
     from ..photos import Photographs
 
@@ -44,7 +46,7 @@ class Thumbs:
         left, top, right, bottom = photographs.box(row)
         wide, high = view[2] - view[0], view[3] - view[1]
         box = [(left - view[0]) / wide, (top - view[1]) / high, (right - view[0]) / wide, (bottom - view[1]) / high]
-        name = photographs.images.names[int(found.image[row])]
+        name = readable(photographs.images.names[int(found.image[row])])
         place = self._names.setdefault(name, len(self._names))
         if place == len(self.names):
             self.names.append(name)

@@ -34,7 +34,7 @@ const beside = (name) => new Promise((done) => {
   script.src = `tiles/${name.replaceAll("/", "-")}.js`;
   document.head.append(script);
 });
-const held = { manifest: JSON.parse(document.getElementById("manifest").textContent), view: "" };
+const held = { manifest: JSON.parse(document.getElementById("manifest").textContent), view: "", own: true };
 const within = (name) => document.querySelector(`script[data-name="${CSS.escape(name)}"]`)?.textContent ?? null;
 held.block = (name) => within(name) ?? (held.manifest.apart ? beside(name) : null);
 render({ model: { get: (name) => held[name] }, el: document.getElementById("atlas") });

@@ -138,7 +138,7 @@ def test_a_class_found_by_typing_filters_the_map_by_its_effect(opened: Opened) -
             alpha = max(0.0, effects[cell.key] / most)
             wanted = 255 + alpha * (np.array(color(8, cell.row, cell.col)) - 255)
             assert np.abs(pixels[round(y), round(x)] - wanted).max() <= 20, cell.key
-    opened.do(lambda page: page.get_by_role("button", name="for or against").click())
+    opened.do(lambda page: page.get_by_role("button", name="for", exact=True).click())
     x, y = opened.place(8, 3, 4)  # in the class's stripe: nothing speaks against it there
     assert opened.pixels()[round(y), round(x)].min() > 245
     opened.do(lambda page: field.fill(""))

@@ -49,7 +49,7 @@ def test_what_cannot_be_is_said() -> None:
         attribute(toy_model(), _image(), CLASS, "gradcan")
     with pytest.raises(UserError, match="explains classes"):
         attribute(toy_model(), _image(), Unit("3", 2), "cam")
-    with pytest.raises(UserError, match="only a class has a probability"):
+    with pytest.raises(UserError, match="only such a class has a probability"):
         attribute(toy_model(), _image(), Unit("3", 2), "probability")
     flat = Model.wrap(nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 28 * 28, 3)), size=32)
     with pytest.raises(UserError, match=r"Grad-CAM \(gradcam\) does without"):

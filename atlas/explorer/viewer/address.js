@@ -21,9 +21,11 @@ function fromAddress(address) {
     const value = Number(parts.get(field));
     if (parts.has(field) && Number.isFinite(value)) state[field] = value;
   }
+  if ("strength" in state) state.strength = Math.min(4, Math.max(0.25, state.strength));
   for (const field of ["map", "beside", "level", "class", "channel", "report", "sign"]) {
     if (/^-?\d+$/.test(parts.get(field) ?? "")) state[field] = Number(parts.get(field));
   }
+  if ("sign" in state) state.sign = state.sign < 0 ? -1 : 1;
   for (const field of ["plain", "labels"]) {
     if (parts.has(field)) state[field] = parts.get(field) === "true";
   }

@@ -111,6 +111,7 @@ class Level {
         return parent < 0 ? 0 : known[parent];
       });
     }
+    if (kind === "class" && this.map.names) return null;
     const columns = kind === "class" ? this.book.classes.length : this.map.cards.length;
     const column = kind === "class" ? number : this.map.cards.findIndex((card) => card.channel === number);
     const [whole, scale] = await this.shares(kind);
@@ -121,10 +122,8 @@ class Level {
   shares(kind) {
     const [values, scale] = kind === "class" ? ["values", "scale"] : ["channels", "channel-scale"];
     this.read ??= {};
-    return (this.read[kind] ??= Promise.all([
-      this.book.block(`${this.name}/${values}`).then((text) => (text ? numbers(text, Int8Array) : null)),
-      this.book.block(`${this.name}/${scale}`).then((text) => (text ? numbers(text, Float32Array) : null)),
-    ]));
+    const array = (name, Kind) => this.book.block(`${this.name}/${name}`).then((text) => (text ? numbers(text, Kind) : null)).catch(() => null);
+    return (this.read[kind] ??= Promise.all([array(values, Int8Array), array(scale, Float32Array)]));
   }
 }
 
@@ -134,7 +133,8 @@ class Book {
     const about = model.get("manifest");
     Object.assign(this, about);
     this.maps = about.maps.map((map, number) => {
-      const made = { ...map, number, card: (channel) => map.cards.find((card) => card.channel === channel) ?? null };
+      const cards = map.cards ?? [];
+      const made = { ...map, number, cards, card: (channel) => cards.find((card) => card.channel === channel) ?? null };
       made.levels = map.levels.map((level, place) => new Level(this, `${number}/${place}`, level));
       for (const level of made.levels) level.map = made;
       return made;
@@ -149,12 +149,13 @@ class Book {
     this.recent.delete(sheet);
     this.recent.add(sheet);
     sheet.frame = this.frame;
-    if (this.recent.size <= MOST_SHEETS) return;
-    const [oldest] = this.recent;
-    if (oldest.frame >= this.frame - 2 || !oldest.picture) return;
-    oldest.picture.close();
-    Object.assign(oldest, { picture: null, asked: false });
-    this.recent.delete(oldest);
+    for (const oldest of this.recent) {
+      if (this.recent.size <= MOST_SHEETS || oldest.frame >= this.frame - 2) break;
+      this.recent.delete(oldest);
+      if (!oldest.picture) continue;
+      oldest.picture.close();
+      Object.assign(oldest, { picture: null, asked: false });
+    }
   }
 
   // The sheet, ten pictures in a row, that holds a picture by its number: null where it is missing.
@@ -184,5 +185,6 @@ class Book {
     }
   }
 
-  className(label) { return this.classes[label] ?? `class ${label}`; }
+  // A class's name on a map, whose network may have others than the page.
+  className(label, map) { return (map?.names ?? this.classes)[label] ?? `class ${label}`; }
 }

@@ -3,7 +3,7 @@
 // A sentence for those who hear the page.
 function summary(book, level, cell) {
   const label = level.top[cell * CELL_CLASSES];
-  const most = label < 0 ? "" : `, speaks most for ${book.className(label)}`;
+  const most = label < 0 ? "" : `, speaks most for ${book.className(label, level.map)}`;
   return `${placeOf(level, cell)} of ${level.grid}: ${level.count[cell]} activations${most}.`;
 }
 
@@ -25,6 +25,11 @@ function iconCanvas(level, cell, side) {
   const canvas = element("canvas", { width: side * 2, height: side * 2, class: "aa-icon", style: `width:${side}px;height:${side}px` });
   const draw = () => {
     const sheet = level.sheet(cell, draw);
+    if (sheet === false) {
+      const pen = canvas.getContext("2d");
+      pen.font = "22px system-ui";
+      pen.fillText("missing", 8, side);
+    }
     if (!sheet) return;
     const [x, y] = level.place(cell);
     canvas.getContext("2d").drawImage(sheet, x, y, level.pixels, level.pixels, 0, 0, side * 2, side * 2);
@@ -42,7 +47,7 @@ function classBars(book, level, cell, filterBy) {
     const bar = element("span", { class: "aa-bar" });
     bar.style.width = `${(100 * Math.max(0, effects[place])) / most}%`;
     return element("button", { type: "button", class: "aa-class", "data-class": label, title: "Show the map through this class", onclick: () => filterBy(label) },
-      element("span", { class: "aa-name" }, book.className(label)), element("span", { class: "aa-value" }, shownNumber(effects[place])), bar);
+      element("span", { class: "aa-name" }, book.className(label, level.map)), element("span", { class: "aa-value" }, shownNumber(effects[place])), bar);
   });
   return rows.length ? [element("h3", {}, "Speaks for"), element("div", { class: "aa-classes" }, ...rows)] : [];
 }

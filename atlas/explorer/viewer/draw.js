@@ -63,7 +63,7 @@ function drawLabels(view, side, [left, top], [first, last, above, below]) {
       const cell = level.index[row * level.grid + col];
       if (cell < 0 || col % every !== (Math.floor(row / rows) * (every >> 1)) % every) continue;
       if (level.top[cell * CELL_CLASSES] < 0 || (filter && filter(level, cell) < 0.15)) continue;
-      const name = level.book.className(level.top[cell * CELL_CLASSES]);
+      const name = level.book.className(level.top[cell * CELL_CLASSES], level.map);
       writeIn(view, name, { x: left + col * side, y: top + row * side, width: side * every, height: side });
     }
   }
@@ -85,8 +85,9 @@ function writeIn({ context, camera, shift = 0 }, text, { x, y, width, height }) 
 
 const lengths = new Map();
 function lengthOf(context, text) {
-  if (!lengths.has(text)) lengths.set(text, context.measureText(text).width);
-  return lengths.get(text);
+  const key = `${context.font} ${text}`;
+  if (!lengths.has(key)) lengths.set(key, context.measureText(text).width);
+  return lengths.get(key);
 }
 
 function shortened(context, text, width) {
@@ -123,8 +124,9 @@ function drawEnds({ context, camera, colors, shift = 0 }, ends) {
   context.font = "600 13px system-ui, sans-serif";
   context.fillStyle = colors.ink;
   context.textAlign = "left";
-  context.fillText(`← ${ends[0]}`, 10 + shift, camera.height - 12);
+  const [left, right] = ends.map((name) => shortened(context, name, camera.width / 2 - 50));
+  context.fillText(`← ${left}`, 10 + shift, camera.height - 12);
   context.textAlign = "right";
-  context.fillText(`${ends[1]} →`, camera.width - 10 + shift, camera.height - 12);
+  context.fillText(`${right} →`, camera.width - 10 + shift, camera.height - 12);
   context.textAlign = "left";
 }

@@ -4,7 +4,8 @@ class Filter {
   constructor() {
     this.kind = null;
     this.number = null;
-    this.values = new Map(); // level -> a number for each cell
+    this.values = new Map(); // level -> a number for each cell, null where the page does not hold them
+    this.turn = 0;
   }
 
   // Of what the state asks for, on all levels of some maps; true once there is something new to see.
@@ -12,17 +13,21 @@ class Filter {
     this.kind = state.class !== null ? "class" : state.channel !== null ? "channel" : null;
     this.number = state.class ?? state.channel;
     const { kind, number } = this;
+    const turn = (this.turn += 1);
     if (kind === null) {
       this.values = new Map();
       return true;
     }
-    const layer = maps[0].layer;
-    const all = maps.filter((map) => kind === "class" || map.layer === layer).flatMap((map) => map.levels);
+    const [{ layer, model }] = maps;
+    const all = maps.filter((map) => kind === "class" || (map.layer === layer && map.model === model)).flatMap((map) => map.levels);
     const found = new Map(await Promise.all(all.map(async (level) => [level, await level.values(kind, number)])));
-    if (kind !== this.kind || number !== this.number) return false;
+    if (turn !== this.turn) return false;
     this.values = found;
     return true;
   }
+
+  // Whether a map's level is seen through it: others are shown as they are.
+  covers(level) { return this.kind !== null && Boolean(this.values.get(level)); }
 
   // How opaque a cell is.
   opacity(state, level, cell) {

@@ -6,7 +6,7 @@ const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowD
 function listen(page) {
   listenToPointers(page);
   listenToMinimap(page);
-  listenToKeys(page);
+  return listenToKeys(page);
 }
 
 // One pointer drags, two pinch, a short press keeps a cell.
@@ -17,11 +17,14 @@ function listenToPointers(page) {
   let moved = 0;
 
   canvas.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
     held.set(event.pointerId, [event.clientX, event.clientY]);
     canvas.setPointerCapture(event.pointerId);
     if (held.size === 1) moved = 0;
   });
   canvas.addEventListener("pointermove", (event) => {
+    // A release that the page was not told of, as behind a menu.
+    if (event.pointerType === "mouse" && event.buttons === 0) held.delete(event.pointerId);
     const from = held.get(event.pointerId);
     if (!from) {
       page.hover(stage.cellAt(event));
@@ -37,7 +40,7 @@ function listenToPointers(page) {
   const release = (event) => {
     if (!held.delete(event.pointerId) || held.size) return;
     if (moved >= CLICK || event.type !== "pointerup") page.rememberSoon();
-    else page.pin(stage.cellAt(event));
+    else page.pin(stage.cellAt(event), false);
   };
   canvas.addEventListener("pointerup", release);
   canvas.addEventListener("pointercancel", release);
@@ -80,7 +83,8 @@ function listenToKeys(page) {
     "/": () => page.head.find(), "?": () => page.help.showModal(), Escape: () => page.letGo(),
     "[": () => page.turn(-1), "]": () => page.turn(1),
   };
-  const withModifier = (event) => event.ctrlKey || event.metaKey || event.altKey;
+  // AltGr, with which some keyboards write brackets, counts as Ctrl and Alt.
+  const withModifier = (event) => (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
   stage.canvas.addEventListener("keydown", (event) => {
     if (withModifier(event)) return;
     const step = STEPS[event.key];
@@ -93,10 +97,16 @@ function listenToKeys(page) {
     else return;
     event.preventDefault();
   });
-  page.el.addEventListener("keydown", (event) => {
+  const everywhere = (event) => {
     if (event.target.matches("input, select") || withModifier(event) || page.el.querySelector("dialog[open]")) return;
     if (!anywhere[event.key]) return;
     anywhere[event.key]();
     event.preventDefault();
-  });
+  };
+  page.el.addEventListener("keydown", everywhere);
+  if (!page.own) return () => {};
+  // A page of its own hears keys before anything on it has the focus.
+  const nowhere = (event) => { if (event.target === document.body) everywhere(event); };
+  document.addEventListener("keydown", nowhere);
+  return () => document.removeEventListener("keydown", nowhere);
 }

@@ -11,6 +11,8 @@ class Head {
     [this.labels, this.labelsLabel] = this.tick("labels", "labels", "the class that each cell speaks for the most");
     this.maps = element("div", { class: "aa-maps", role: "group", "aria-label": "maps", hidden: book.maps.length < 2 }, ...book.maps.map((map) => this.mapButton(map)));
     this.link = button("Copy link", "copy a link to what you see", () => this.copyLink());
+    // In a notebook there is no address to this view.
+    this.link.hidden = !page.own || location.protocol === "about:";
     const bar = element("div", { class: "aa-bar-top" },
       book.classes.length ? element("span", { class: "aa-search" }, this.search.input, this.search.list) : "", this.filterOptions(), this.levels, this.beside,
       this.plainLabel, this.labelsLabel, element("span", { class: "aa-gap" }),
@@ -35,7 +37,7 @@ class Head {
   filterOptions() {
     const { state, change } = this.page;
     this.through = element("span", { class: "aa-through" });
-    this.sign = element("button", { type: "button", class: "aa-button", "aria-label": "for or against", title: "for or against", onclick: () => change({ sign: -state.sign }) });
+    this.sign = element("button", { type: "button", class: "aa-button", title: "for or against", onclick: () => change({ sign: -state.sign }) });
     this.strength = element("input", { type: "range", min: "0.25", max: "4", step: "0.05", value: "1", "aria-label": "intensity of the filter", title: "intensity", oninput: () => change({ strength: Number(this.strength.value) }, false) });
     const whole = button("×", "show the whole map", () => change({ class: null, channel: null, from: null }));
     this.filter = element("span", { class: "aa-filter", hidden: true }, this.through, this.sign, this.strength, whole);
@@ -57,7 +59,7 @@ class Head {
     const { page, page: { state } } = this;
     this.search.set(state.class);
     this.filter.hidden = state.class === null && state.channel === null;
-    this.through.textContent = state.channel === null ? "" : `${page.map().layer}:${state.channel}`;
+    this.showThrough();
     const [more, less] = state.channel === null ? ["for", "against"] : ["above", "below"];
     this.sign.textContent = state.sign > 0 ? more : less;
     this.strength.value = state.strength;
@@ -70,15 +72,24 @@ class Head {
     [...this.maps.children].forEach((each, number) => each.setAttribute("aria-pressed", String(number === state.map)));
   }
 
+  // What the map is seen through, and whether this page can show it so.
+  showThrough() {
+    const { page, page: { state } } = this;
+    const lost = page.filter.kind !== null && page.filter.values.size > 0 && !page.filter.covers(page.level());
+    this.through.textContent = `${state.channel === null ? "" : `${page.map().layer}:${state.channel}`}${lost ? " not kept in this page" : ""}`;
+  }
+
   async copyLink() {
-    this.page.remember(false);
+    const { page } = this;
+    page.remember(false);
+    const address = location.href.split("#")[0] + page.last;
     try {
-      await navigator.clipboard.writeText(location.href);
+      await navigator.clipboard.writeText(address);
       this.link.textContent = "Copied";
       setTimeout(() => { this.link.textContent = "Copy link"; }, 1500);
     } catch {
       // Where a page may not write to the clipboard, its reader can.
-      const field = element("input", { class: "aa-link", readonly: true, value: location.href, "aria-label": "link to what you see" });
+      const field = element("input", { class: "aa-link", readonly: true, value: address, "aria-label": "link to what you see" });
       this.link.replaceWith(field);
       field.focus();
       field.select();

@@ -36,13 +36,15 @@ function howMade(book) {
 class Page {
   constructor(model, el) {
     Object.assign(this, { model, el, book: new Book(model), state: { ...START }, camera: new Camera(), filter: new Filter(), hovered: null, last: "", later: 0 });
+    // Whether the address is this page's: a notebook's belongs to the notebook.
+    this.own = Boolean(model.get("own"));
     this.change = this.change.bind(this);
     this.rememberSoon = this.rememberSoon.bind(this);
-    this.panel = element("section", { class: "aa-panel", "aria-label": "what is looked at", tabindex: "-1" });
+    this.panel = element("section", { class: "aa-panel", "aria-label": "what is looked at", tabindex: "0" });
     this.live = element("p", { class: "aa-live", "aria-live": "polite" });
     this.help = element("dialog", { class: "aa-dialog", "aria-label": "help" }, element("h2", {}, "Keys"),
       element("dl", {}, ...HELP.flatMap(([key, does]) => [element("dt", {}, key), element("dd", {}, does)])), closing());
-    this.report = element("dialog", { class: "aa-dialog", "aria-label": "report", onclose: () => this.change({ report: null }) });
+    this.report = element("dialog", { class: "aa-dialog", "aria-label": "report", onclose: () => { this.change({ report: null }); this.stage.canvas.focus(); } });
     this.stage = new Stage(this);
     this.head = new Head(this);
   }
@@ -51,17 +53,17 @@ class Page {
   open() {
     const { el, model, stage } = this;
     el.replaceChildren(this.head.element, stage.element, this.panel, this.live, this.help, this.report);
-    listen(this);
+    const unlisten = listen(this);
     const back = () => this.restore(location.hash);
     const followHost = () => { if (model.get("view") !== this.last) this.restore(model.get("view")); };
     model.on?.("change:view", followHost);
-    addEventListener("popstate", back);
+    if (this.own) addEventListener("popstate", back);
     const watch = new ResizeObserver(stage.draw);
     watch.observe(stage.element);
     const shade = matchMedia("(prefers-color-scheme: dark)");
     shade.addEventListener("change", stage.draw);
-    this.restore(model.get("view") || location.hash || this.book.start);
-    return () => { model.off?.("change:view", followHost); removeEventListener("popstate", back); watch.disconnect(); shade.removeEventListener("change", stage.draw); };
+    this.restore(model.get("view") || (this.own && location.hash) || this.book.start);
+    return () => { unlisten(); clearTimeout(this.later); model.off?.("change:view", followHost); removeEventListener("popstate", back); watch.disconnect(); shade.removeEventListener("change", stage.draw); };
   }
 
   map() { return this.book.maps[this.state.map]; }
@@ -90,7 +92,9 @@ class Page {
     state.beside = whole(state.beside, book.maps.length);
     state.class = whole(state.class, book.classes.length);
     state.report = whole(state.report, book.reports?.length ?? 0);
+    if (!this.map().levels.some(({ grid }) => grid === state.level)) state.level = null;
     if (!this.card()) state.channel = null;
+    if (this.hovered && !this.stage.views().some(({ map }) => map === this.hovered.level.map)) this.hovered = null;
     for (const field of ["cell", "from"]) if (!this.cellOf(state[field])) state[field] = null;
     this.refresh();
     this.remember(step);
@@ -104,6 +108,7 @@ class Page {
     model.set?.("view", address);
     model.set?.("selected_cell", this.state.cell);
     model.save_changes?.();
+    if (!this.own) return;
     try {
       history[step ? "pushState" : "replaceState"](null, "", address);
     } catch {
@@ -119,6 +124,7 @@ class Page {
   restore(address) {
     const told = { ...START, x: 0.5, y: 0.5, zoom: 1, ...fromAddress(address) };
     const { x, y, zoom, ...state } = told;
+    this.hovered = null;
     Object.assign(this.state, state);
     Object.assign(this.camera, { x, y, zoom: Math.min(MOST, Math.max(LEAST, zoom)) });
     this.camera.keepInside();
@@ -131,6 +137,7 @@ class Page {
     this.filtered = this.filter.show(this.state, this.stage.views().map(({ map }) => map)).then((news) => {
       if (!news) return;
       if (this.card()) this.tell();
+      this.head.showThrough();
       this.stage.draw();
     });
     this.tell();
@@ -149,6 +156,17 @@ class Page {
 
   // What the panel and those who hear the page are told: of the cell kept or pointed at, a channel's card, or the whole.
   tell() {
+    const { panel } = this;
+    const focused = panel.contains(document.activeElement) ? document.activeElement : null;
+    this.fillPanel();
+    if (!focused || panel.contains(focused)) return;
+    // What had the focus was made anew: the same again, else the panel.
+    const { class: label, channel } = focused.dataset;
+    const again = label ? `[data-class="${label}"]` : channel ? `[data-channel="${channel}"]` : null;
+    ((again && panel.querySelector(again)) ?? panel).focus();
+  }
+
+  fillPanel() {
     const { book, panel } = this;
     const kept = this.pinned();
     const about = kept ?? (this.card() ? null : this.hovered);
@@ -187,20 +205,23 @@ class Page {
     this.stage.draw();
   }
 
-  // Keeps a cell; one of the map beside makes that the first.
-  pin(found) {
+  // Keeps a cell; one of the map beside makes that the first. move: so that it is well in view.
+  pin(found, move = true) {
     if (!found) {
       this.change({ cell: null });
       return;
     }
-    this.camera.show(found.level, found.cell);
-    const map = found.level.map.number;
-    const turned = map === this.state.map ? {} : { map, beside: this.state.map };
+    if (move) this.camera.show(found.level, found.cell);
+    const { map } = found.level;
+    const same = map.layer === this.map().layer && map.model === this.map().model;
+    const turned = map === this.map() ? {} : { map: map.number, beside: this.state.map, from: null, ...(same ? {} : { channel: null }) };
     this.change({ ...turned, cell: found.level.key(found.cell) });
   }
 
   async openCard(channel, from) {
-    this.change({ channel, class: null, cell: null, from: from.level.key(from.cell) });
+    const { map } = from.level;
+    const turned = map === this.map() ? {} : { map: map.number, beside: this.state.map };
+    this.change({ ...turned, channel, class: null, cell: null, from: from.level.key(from.cell) });
     await this.filtered;
     this.live.textContent = `What ${this.map().layer}:${channel} responds to.`;
     this.panel.querySelector(".aa-back")?.focus();
@@ -213,7 +234,11 @@ class Page {
     this.stage.canvas.focus();
   }
 
-  show(number) { this.change({ map: number, cell: null, level: null, channel: null, from: null }); }
+  show(number) {
+    this.hovered = null;
+    const { map, beside } = this.state;
+    this.change({ map: number, beside: beside === number ? map : beside, cell: null, level: null, channel: null, from: null });
+  }
 
   turn(step) { this.show((this.state.map + step + this.book.maps.length) % this.book.maps.length); }
 

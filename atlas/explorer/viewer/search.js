@@ -1,10 +1,14 @@
 // Type-ahead search over all classes: an input with a list (the ARIA combobox pattern).
 
+let searches = 0;
+
 function classSearch(book, choose) {
-  const list = element("ul", { class: "aa-list", role: "listbox", id: "aa-list", hidden: true, "aria-label": "classes" });
+  // Several pages may be in one notebook.
+  const own = `aa-list-${(searches += 1)}`;
+  const list = element("ul", { class: "aa-list", role: "listbox", id: own, hidden: true, "aria-label": "classes" });
   const input = element("input", {
     type: "search", role: "combobox", placeholder: "class…", "aria-label": "show the map through a class", autocomplete: "off",
-    "aria-expanded": "false", "aria-controls": "aa-list", "aria-autocomplete": "list", spellcheck: "false",
+    "aria-expanded": "false", "aria-controls": own, "aria-autocomplete": "list", spellcheck: "false",
   });
   let found = [];
   let active = -1;
@@ -31,7 +35,7 @@ function classSearch(book, choose) {
     const text = input.value.trim().toLowerCase();
     found = text ? matches(book.classes, text) : [];
     list.replaceChildren(...found.map((label, place) => element("li", {
-      role: "option", id: `aa-option-${place}`, "data-class": label, onmousedown: (event) => { event.preventDefault(); take(label); },
+      role: "option", id: `${own}-${place}`, "data-class": label, onmousedown: (event) => { event.preventDefault(); take(label); },
     }, book.className(label))));
     list.hidden = !found.length;
     input.setAttribute("aria-expanded", String(found.length > 0));

@@ -80,7 +80,7 @@ class Stage {
     const { page, context } = this;
     const { state, camera, filter } = page;
     const level = this.levelOf(map);
-    const through = filter.kind === null ? null : (where, cell) => filter.opacity(state, where, cell);
+    const through = filter.covers(level) ? (where, cell) => filter.opacity(state, where, cell) : null;
     const view = { camera, context, colors, shift, ready: this.draw, plain: state.plain, filter: through, labels: state.labels };
     if (part < 1 && map === this.before?.map) drawLevel({ ...view, level: this.before, labels: false });
     drawLevel({ ...view, level, opacity: part });
