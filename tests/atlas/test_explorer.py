@@ -340,6 +340,7 @@ def test_a_widget_tells_python_what_is_looked_at_and_moves_where_python_says(bro
     found.do(lambda page: page.evaluate("say('#cell=8/5/2&class=1')"))
     assert "Row 5, column 2" in found.panel
     assert found.page.get_by_role("combobox", name="show the map through a class").input_value() == "goldfish"
+    assert found.page.evaluate("location.hash") == ""  # the notebook's own
     assert not found.complaints
     found.context.close()
 
