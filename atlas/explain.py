@@ -65,6 +65,7 @@ def explain(
     *,
     methods: str | Sequence[str] = ALL,
     settings: ExplainSettings | None = None,
+    notes: Sequence[str] = (),
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -73,10 +74,10 @@ def explain(
 
     image: a file or an opened image. unit: one, as `parse_units` reads it (`class:tabby`, `blocks.5:12`); None: the
     class that the network takes the image for. methods: names of `METHODS`, or `all`, of which those are left out that
-    the network does not allow. With `out`, sheet.png, a picture and a .npy file for each, explain.json, index.html and
-    manifest.json; what a stopped run has explained is not explained again. Raises `UserError` for a file that is no
-    image, an unknown class, unit or method, settings that cannot be, and for a method asked for by name that the
-    network does not allow.
+    the network does not allow. notes: what the page is to say besides. With `out`, sheet.png, a picture and a .npy file
+    for each, explain.json, index.html and manifest.json; what a stopped run has explained is not explained again.
+    Raises `UserError` for a file that is no image, an unknown class, unit or method, settings that cannot be, and for a
+    method asked for by name that the network does not allow.
     """
     settings = settings or ExplainSettings()
     names = _named(methods)
@@ -103,7 +104,7 @@ def explain(
     probability = target.probabilities(view[None])
     made = Explanation(
         view, target.unit, _name(model, target.unit), float(target.values(view[None])),
-        None if probability is None else float(probability), found, left_out,
+        None if probability is None else float(probability), found, left_out, tuple(notes),
     )  # fmt: skip
     if folder is not None and not folder.finished:
         given = getattr(image, "filename", "") if isinstance(image, Image.Image) else image

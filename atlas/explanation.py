@@ -40,7 +40,7 @@ class Explanation:
     """An image (channels, h, w) as the network sees it, and what each method says of it, by name.
 
     `left_out`: method -> why the network or the unit does not allow it; `value`: the unit's activation; `probability`:
-    for a class.
+    for a class; `notes`: what else is to be said.
     """
 
     view: Tensor
@@ -50,12 +50,13 @@ class Explanation:
     probability: float | None
     found: dict[str, Explained]
     left_out: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def conclusion(made: Explanation) -> list[str]:
     """What was found, in words."""
     certain = "" if made.probability is None else f", with a probability of {made.probability:.1%}"
-    lines = [f"{made.name}: activation {made.value:.3g}{certain}."]
+    lines = [f"{made.name}: activation {made.value:.3g}{certain}.", *made.notes]
     titles = {name: METHODS[name].title for name in made.found}
     flat = [titles[name] for name, each in made.found.items() if each.deletion is not None and each.deletion.flat]
     held = {name: each for name, each in made.found.items() if each.deletion is not None and not each.deletion.flat}

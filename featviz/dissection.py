@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .errors import UserError
 from .layers import find_layer, layer_names, outputs_at
 from .models import Model
-from .target import check_size
+from .target import check_size, fitting
 from .trunk import Trunk
 from .units import Unit
 
@@ -76,7 +76,8 @@ def dissect(model: Model, unit: Unit, image: Tensor) -> Dissection:
     if not whole or not 0 <= unit.channel < layer.out_channels:
         raise UserError(f"{unit.layer!r} has channels 0 to {layer.out_channels - 1}; {unit} is none of them.")
     check_size(model, image)
-    given, output = _seen(network, unit.layer, model.preprocess.normalize(image[None]).to(model.device))
+    inputs = model.preprocess.normalize(image[None]).to(model.device)
+    given, output = fitting(model, lambda: _seen(network, unit.layer, inputs))
     size = layer.in_channels // layer.groups
     first = unit.channel // (layer.out_channels // layer.groups) * size
     channels = torch.arange(first, first + size)

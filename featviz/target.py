@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,11 +15,12 @@ from .errors import UserError
 from .layers import OUTPUT, infer_layout, layer_names, read, replaced
 from .models import Model
 from .objectives import Activations
-from .trunk import Trunk
+from .trunk import Trunk, out_of_memory
 from .units import Unit, objective
 
 # Images in one forward or backward pass.
 BATCH = 16
+Result = TypeVar("Result")
 
 
 class NotAllowedError(UserError):
@@ -31,6 +34,17 @@ def check_size(model: Model, image: Tensor) -> None:
         raise UserError(f"{model.name} takes images of {wanted} (channels, height, width); got {tuple(image.shape)}.")
 
 
+def fitting(model: Model, run: Callable[[], Result]) -> Result:
+    """What a pass returns; a `UserError` where the network takes no images of the model's size: a kernel is larger."""
+    try:
+        return run()
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        height, width = model.preprocess.size
+        raise UserError(f"{model.name} takes no images of {height} x {width} pixels: {error}") from error
+
+
 class Target:
     """A unit of a model, as its activation on images: what a map is to explain. A class's is its logit.
 
@@ -39,9 +53,9 @@ class Target:
 
     def __init__(self, model: Model, unit: Unit) -> None:
         self.model, self.unit = model, unit
-        layer = _logits(model) if unit.is_class else unit.layer
+        layer = fitting(model, lambda: _logits(model)) if unit.is_class else unit.layer
         self.trunk = Trunk(model, [layer], fold=False)
-        self._layer, channels = layer, self.trunk.map_size(layer)[0]
+        self._layer, channels = layer, fitting(model, lambda: self.trunk.map_size(layer)[0])
         if not unit.vectors and not 0 <= unit.channel < channels:
             raise UserError(f"{unit.layer!r} has channels 0 to {channels - 1}; {unit} is none of them.")
         self._objective = objective([replace(unit, layer=layer)], self.trunk)

@@ -12,6 +12,7 @@ from featviz.attribution import METHODS
 from featviz.errors import UserError
 from featviz.models import DEFAULT_MODEL, load_model
 from featviz.progress import bars
+from search.pooled_head import pooled_head
 
 from ..explain import ALL, ExplainSettings, explain
 from ..explanation import conclusion
@@ -46,6 +47,10 @@ def explain_command(
         int, typer.Option("--stride", help="Of occlusion: pixels between squares; 0: half their side.")
     ] = _DEFAULTS.stride,
     fill: Annotated[str, typer.Option("--fill", help="Of occlusion: mean, black, white or blur.")] = _DEFAULTS.fill,
+    pool_head: Annotated[
+        str | None,
+        typer.Option("--pool-head", help="First give the network a head on means, trained on these labelled images."),
+    ] = None,
     trust: Annotated[bool, typer.Option(help="Check each map: deletion, insertion, random weights.")] = True,
     model: ModelOption = DEFAULT_MODEL,
     weights: WeightsOption = None,
@@ -59,6 +64,7 @@ def explain_command(
 ) -> None:
     """Show where in an image lies what excites a class or a unit, by ten methods, and how far to trust each.
 
+    A network whose head flattens its maps, as VGG's does, has no class activation map: --pool-head trains one that has.
     OUT gets sheet.png, a picture and a .npy map for each method, curves.png, randomisation.png, explain.json,
     index.html and, last of all, manifest.json.
 
@@ -68,12 +74,17 @@ def explain_command(
         raise UserError("--class and --unit name two things to explain: give one.")
     word = f"class:{label}" if label is not None else unit
     with bars(quiet=quiet) as progress:
+        network, notes = load_model(model, weights=weights, device=device), list[str]()
+        if pool_head is not None:
+            pooled = pooled_head(network, pool_head, layer=layer or None, seed=seed, progress=progress)
+            network, layer, notes = pooled.model, "", [pooled.line]
         made = explain(
-            load_model(model, weights=weights, device=device),
+            network,
             image,
             word,
             methods=method if method == ALL else method.split(","),
             settings=ExplainSettings(layer, size, stride, fill, trust, seed),
+            notes=notes,
             out=out,
             overwrite=overwrite,
             progress=progress,

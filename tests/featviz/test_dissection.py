@@ -10,6 +10,7 @@ from toys import toy_model
 from featviz.dissection import dissect
 from featviz.errors import UserError
 from featviz.models import Model
+from featviz.target import Target
 from featviz.units import Unit
 
 
@@ -80,6 +81,13 @@ def test_the_strongest_come_first_and_sums_run_from_the_bias() -> None:
     sums = ordered.running_sums()
     assert torch.allclose(sums[0], found.bias + ordered.contributions[0])
     assert torch.allclose(sums[-1], found.output, atol=1e-5)
+
+
+def test_an_image_smaller_than_the_kernel_is_said_to_be() -> None:
+    tiny = Model.wrap(nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU()), name="tiny", size=3)
+    for unit in (Unit("0", 1), Unit("output", 1)):
+        with pytest.raises(UserError, match="tiny takes no images of 3 x 3 pixels"):
+            dissect(tiny, unit, _image(3)) if unit.layer == "0" else Target(tiny, unit)
 
 
 def test_what_is_no_convolution_is_refused() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -176,3 +178,32 @@ def test_functional_rectifiers_are_seen_too() -> None:
     for method in (deconvolution, guided_backpropagation):
         found = [method(Target(each, Unit("output", 0)), image)[0] for each in (model, other)]
         assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_on_a_real_network_of_relu6_both_equal_hooks_on_every_rectifier(lite0: Model, guided: bool) -> None:
+    image = _image(side=224)
+    network = copy.deepcopy(lite0.network).eval()
+    gates: dict[nn.Module, Tensor] = {}
+
+    def open_at(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        gates[module] = (given[0] > 0) & (given[0] < 6)
+
+    def back(module: nn.Module, inwards: object, outwards: tuple[Tensor, ...]) -> tuple[Tensor]:
+        passed = outwards[0].relu()
+        return (passed * gates[module] if guided else passed,)
+
+    rectifiers = [module for module in network.modules() if isinstance(module, nn.ReLU6)]
+    assert len(rectifiers) > 20
+    for module in rectifiers:
+        module.inplace = False
+        module.register_forward_hook(open_at)
+        module.register_full_backward_hook(back)
+    shown = image.clone().requires_grad_()
+    network(lite0.preprocess.normalize(shown))[0, 7].backward()
+    assert shown.grad is not None
+    method = guided_backpropagation if guided else deconvolution
+    found, note = method(Target(lite0, Unit("output", 7)), image)
+    expected = shown.grad[0].abs().amax(0)
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5 * float(expected.max()))
+    assert note == ""

@@ -1,0 +1,172 @@
+"""A network whose head flattens -> one whose features are means of a map, so that class activation maps apply."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from featviz.errors import UserError
+from featviz.layers import OUTPUT, Layout, infer_layout, outputs_at
+from featviz.models import Model
+from featviz.progress import Progress, silent
+from featviz.target import Target
+from featviz.units import Unit
+
+from .images import Images, open_images
+from .scan import Batch, scan
+
+Floats = NDArray[np.float32]
+
+# Share of the labelled images that is held out, and images of a class that it takes.
+_HELD_OUT, _LEAST = 0.2, 5
+
+
+@dataclass(frozen=True, eq=False)
+class PooledHead:
+    """`model`: the network up to `layer`, global average pooling and a linear layer of the labelled classes.
+
+    `accuracy`: on images held out; `original`: the whole network's own on the same images, None where its classes are
+    not the labels; `images`: how many it was trained on; `held_out`: how many it was tested on.
+    """
+
+    model: Model
+    layer: str
+    accuracy: float
+    original: float | None
+    images: int
+    held_out: int
+
+    @property
+    def line(self) -> str:
+        """What was done, in words."""
+        own = "" if self.original is None else f", the whole network's own head {self.original:.1%}"
+        return (
+            f"The head is a linear layer on the means of {self.layer}, trained on {self.images} images: of "
+            f"{self.held_out} held out it names {self.accuracy:.1%} rightly{own}."
+        )
+
+
+def pooled_head(
+    model: Model,
+    images: str | Path | Images,
+    *,
+    layer: str | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> PooledHead:
+    """Replace a network's head by global average pooling and a linear layer, trained on labelled images.
+
+    layer: whose map is pooled; None: the last with a map. The features are worked out in one pass; the linear layer is
+    a logistic regression on them. The model itself stays as it is. Zhou, Khosla, Lapedriza, Oliva and Torralba 2016,
+    "Learning Deep Features for Discriminative Localization". Raises `UserError` for images without at least two classes
+    of five images each.
+    """
+    source = open_images(images)
+    chosen = layer or Target(model, Unit(OUTPUT, 0)).last_map
+    means = _Means(chosen)
+    scan(model, source, [chosen, OUTPUT], [means], workers=workers, progress=progress)
+    features, guesses, labels = means.gathered()
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+    classes = classes[counts >= _LEAST]
+    if len(classes) < 2:
+        raise UserError(
+            f"a new head takes two or more classes of {_LEAST} labelled images; {source.source!r} has fewer."
+        )
+    kept = np.isin(labels, classes)
+    features, guesses, labels = features[kept], guesses[kept], labels[kept]
+    held = np.zeros(len(labels), bool)
+    generator = np.random.default_rng(seed)
+    for label in classes:
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        held[rows[: max(1, round(_HELD_OUT * len(rows)))]] = True
+    weight, bias = _fitted(features[~held], np.searchsorted(classes, labels[~held]))
+    found = (features[held] @ weight.T + bias).argmax(1)
+    accuracy = float((classes[found] == labels[held]).mean())
+    own = float((guesses[held] == labels[held]).mean()) if means.classes > classes.max() else None
+    names = tuple(_name(source, model, int(label)) for label in classes)
+    network = _Pooled(model, chosen, torch.from_numpy(weight), torch.from_numpy(bias))
+    made = replace(model, name=f"{model.name} with a pooled head", network=network.eval(), labels=names)
+    return PooledHead(made, chosen, accuracy, own, int((~held).sum()), int(held.sum()))
+
+
+@dataclass
+class _Means:
+    """Consumer: each view's mean features and the class that the network takes it for."""
+
+    layer: str
+    classes: int = 0
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = field(default_factory=list)
+
+    def update(self, batch: Batch) -> None:
+        logits = batch.activations[OUTPUT].flatten(1)
+        self.classes = logits.shape[1]
+        features = batch.activations[self.layer].mean((2, 3))
+        self.parts.append((batch.index.cpu(), features.cpu(), logits.argmax(1).cpu(), batch.label.cpu()))
+
+    def gathered(self) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+        """Features, guesses and labels in the images' order."""
+        index, features, guesses, labels = (torch.cat(each) for each in zip(*self.parts, strict=True))
+        order = index.argsort()
+        return features[order].float().numpy(), guesses[order].numpy(), labels[order].numpy()
+
+    def merge(self, other: Any) -> None:
+        self.parts += other.parts
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        return None
+
+
+def _fitted(
+    features: NDArray[np.float32], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(classes, features) weights and (classes,) bias of a logistic regression, on features as they are."""
+    middle, spread = features.mean(0), features.std(0) + 1e-6
+    fit = LogisticRegression(max_iter=2000).fit((features - middle) / spread, labels)
+    weight, bias = fit.coef_, fit.intercept_
+    if len(weight) == 1:  # two classes: one boundary, of which each class has a side
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    weight = weight / spread
+    return weight.astype(np.float32), (bias - weight @ middle).astype(np.float32)
+
+
+class _Pooled(nn.Module):
+    """A network up to a layer, the mean of its map, and a linear layer."""
+
+    def __init__(self, model: Model, layer: str, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.trunk, self.layer = copy.deepcopy(model.network).eval(), layer
+        self.layout = self._layout(model)
+        self.head = nn.Linear(weight.shape[1], len(weight))
+        with torch.no_grad():
+            self.head.weight.copy_(weight)
+            self.head.bias.copy_(bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.layout.maps(outputs_at(self.trunk, images, [self.layer])[self.layer])
+        logits: Tensor = self.head(maps.mean((2, 3)))
+        return logits
+
+    def _layout(self, model: Model) -> Layout:
+        size = model.preprocess.size
+        probe = torch.zeros(1, model.preprocess.channels, *size)
+        with torch.inference_mode():
+            output = outputs_at(copy.deepcopy(self.trunk).cpu(), probe, [self.layer])[self.layer]
+        return infer_layout(self.trunk, self.layer, output, batch=1, size=size)
+
+
+def _name(source: Images, model: Model, label: int) -> str:
+    named = next((name for own, name in zip(source.labels, source.class_names, strict=True) if own == label), "")
+    return named or (model.labels[label] if label < len(model.labels) else f"class {label}")
