@@ -12,8 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from featviz.effects import class_effects
+from featviz.engine import LOCAL, Engine
+from featviz.keep import NOWHERE, Arrays, Under
 from featviz.models import Model
-from featviz.output import Arrays, OutputFolder
+from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 from search.images import Images, open_images
@@ -28,7 +30,7 @@ from .project import MIN_DIST, NEIGHBORS, Floats, check_vectors, to_unit_square
 from .result import Atlas, load_data, write_data
 from .sample import Sample, revisit
 from .settings import Settings
-from .stages import Clock, Stages, checked_layer, keep_nothing, under, versions
+from .stages import Clock, Stages, checked_layer, claim, versions
 
 DEFAULTS: dict[str, Any] = {"grid": (10,), "samples": 4000}
 # How strongly a place's two points are held together. Of 4,000 places of two layers of EfficientNet-Lite0, a third
@@ -76,6 +78,7 @@ def align(
     out: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
     **settings: Any,
 ) -> AlignedAtlases:
@@ -94,13 +97,12 @@ def align(
         "settings": asdict(wanted),
         "other_layer": other.layer,
         "weights": [model.fingerprint, second_model.fingerprint],
-        "images": source.fingerprint,
     }
-    folder = None if out is None else OutputFolder.claim(out, identity, overwrite=overwrite)
+    folder = claim(out, identity, model, source, overwrite=overwrite)
     if folder is not None and folder.finished:
         return load_aligned(folder.path)
-    keep = keep_nothing if folder is None else folder.arrays
-    run = Stages(model, source, wanted, keep, workers, progress)
+    keep = folder or NOWHERE
+    run = Stages(model, source, wanted, keep, workers, progress, engine)
     clock = Clock()
     found, report = run.sample()
     again, rows = _other_sample(replace(run, model=second_model, settings=other), found, model, layer)
@@ -108,7 +110,7 @@ def align(
     clock.lap("samples")
     check_vectors(again.vectors)
     progress("layout (aligned umap)", 0, 1)
-    xy = keep("layout", lambda: _aligned(found.vectors, again.vectors, wanted.seed))
+    xy = keep.arrays("layout", lambda: _aligned(found.vectors, again.vectors, wanted.seed))
     progress("layout (aligned umap)", 1, 1)
     clock.lap("layout")
     about = {"images": {"source": Path(source.source).name, "notes": list(source.notes), **report}}
@@ -117,7 +119,7 @@ def align(
         ("first", run, found),
         ("second", replace(run, model=second_model, settings=other), again),
     ):
-        own = replace(each, keep=under(name, keep))
+        own = replace(each, keep=Under(name, keep))
         cells, pictures = own.icons(own.cells(sample, xy[name]), sample.vectors)
         classes = own.model.labels if sample.effects is not None else ()
         told = {**about, "model": own.model.name}
@@ -172,7 +174,7 @@ def _other_sample(other: Stages, found: Sample, model: Model, layer: str) -> tup
         )  # fmt: skip
         return {**again.arrays(), "rows": rows}
 
-    kept = dict(other.keep("other-sample", compute))
+    kept = dict(other.keep.arrays("other-sample", compute))
     rows = kept.pop("rows")
     return Sample(**kept), rows
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from featviz.engine import LOCAL, Engine
+from featviz.keep import NOWHERE
 from featviz.models import Model
-from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
@@ -16,9 +17,9 @@ from .channels import draw_superstimuli, named_channels
 from .grid import Cell
 from .photos import Photographs
 from .project import Floats, Reducer, named_reducer
-from .result import Atlas, load, write
+from .result import Atlas, claim_store, load, write
 from .settings import Settings
-from .stages import Clock, Stages, checked_layer, keep_nothing, median_score, versions
+from .stages import Clock, Stages, checked_layer, claim, median_score, versions
 
 
 def build(
@@ -30,7 +31,9 @@ def build(
     overwrite: bool = False,
     reducer: str | Reducer = "umap",
     classes: Sequence[str | int] = (),
+    store: str | None = None,
     workers: int | None = None,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
     **settings: Any,
 ) -> Atlas:
@@ -39,8 +42,10 @@ def build(
     images: what `search.open_images` takes. reducer: `umap`, `tsne`, `pca` or a function, as `project` takes it.
     classes: names or numbers of classes, through each of which the atlas is shown once more, by effect. settings: the
     other fields of `Settings`: grid, icon, steps, samples, per_image, min_count, attempts, lr, power, ridge, effects,
-    relax_pools, tiles, cards, seed. With `out`, the atlas is written there; work that an interrupted run of the same
-    settings left there is not done again, and a folder with other settings is refused.
+    relax_pools, tiles, cards, precision, compiled, seed. store: an address for the vectors that fsspec knows, such as
+    s3://bucket/atlas, instead of `store/` inside `out`. engine: where images are read and icons drawn. With `out`, the
+    atlas is written there; work that an interrupted run of the same settings left there is not done again, and a folder
+    with other settings is refused.
 
     Carter, Armstrong, Schubert, Johnson and Olah 2019, "Activation Atlas", Distill.
     Raises `UserError` for anything that cannot work, before pictures are drawn.
@@ -54,13 +59,14 @@ def build(
         "command": "build",
         "settings": asdict(wanted),
         **({"classes": labels} if labels else {}),
-        "weights": model.fingerprint,
-        "images": source.fingerprint,
+        **({"store": store} if store else {}),
     }
-    folder = None if out is None else OutputFolder.claim(out, identity, overwrite=overwrite)
+    folder = claim(out, identity, model, source, overwrite=overwrite)
     if folder is not None and folder.finished:
         return load(folder.path)
-    run = Stages(model, source, wanted, keep_nothing if folder is None else folder.arrays, workers, progress)
+    if store:
+        claim_store(store, identity)
+    run = Stages(model, source, wanted, folder or NOWHERE, workers, progress, engine)
     clock = Clock()
 
     found, report = run.sample()
@@ -84,11 +90,13 @@ def build(
         clock.lap("cards")
 
     manifest = _manifest(run, cells, xy, report, clock, identity)
+    if store:
+        manifest["store"] = store
     class_names = model.labels if found.effects is not None else ()
     photos = tiles[1] if len(tiles) > 1 else None
     atlas = Atlas(wanted, cells, tiles[0], found, xy, source.names, manifest, class_names, photos, superstimuli)
     if folder is not None:
-        write(atlas, folder, classes=labels, photographs=photographs)
+        write(atlas, folder, classes=labels, photographs=photographs, progress=progress)
     return atlas
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from featviz.classifier import feature_layer, find_classifier
 from featviz.effects import ClassEffects
 from featviz.errors import UserError, unknown
+from featviz.keep import Under
 from featviz.maximize import generator_for
 from featviz.models import Model
 from featviz.trunk import Trunk
@@ -23,7 +24,7 @@ from .panels import Panel, panels_figure
 from .project import Floats, Reducer, vectors_needed
 from .result import Atlas
 from .sample import Sample, revisit
-from .stages import Stages, under
+from .stages import Stages
 from .tree import MINUS, PLUS, terminals
 
 WHOLE, DISCRIMINATIVE, CONFUSING, RANDOM, CHOSEN = "whole", "discriminative", "confusing", "random", "chosen"
@@ -145,7 +146,7 @@ def class_panel(
     level = settings.grid[0]
     least = settings.min_count or min(_LEAST, max(1, len(rows) // (2 * level**2)))
     own = replace(
-        run, settings=replace(settings, min_count=least), keep=under(f"{name}-{label}", run.keep), workers=run.workers
+        run, settings=replace(settings, min_count=least), keep=Under(f"{name}-{label}", run.keep), workers=run.workers
     )
     part = seen.part(rows)
     shown = replace(part, effects=effects[rows])

@@ -12,7 +12,9 @@ import numpy as np
 import zarr
 
 from featviz.effects import NoClassesError
+from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
+from featviz.keep import NOWHERE
 from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
@@ -28,7 +30,7 @@ from .project import Reducer, named_reducer
 from .result import Atlas, load_data, write_data
 from .sample import Sample
 from .settings import Settings
-from .stages import Clock, Stages, checked_layer, keep_nothing, median_score, versions
+from .stages import Clock, Stages, checked_layer, claim, median_score, versions
 
 
 def class_atlas(
@@ -45,6 +47,7 @@ def class_atlas(
     overwrite: bool = False,
     reducer: str | Reducer = "tsne",
     workers: int | None = None,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
     **settings: Any,
 ) -> ClassAtlas:
@@ -73,10 +76,10 @@ def class_atlas(
         "channels": {name: None if each is None else list(each) for name, each in panels.items()},
         **source_identity(model, source, sample_of),
     }
-    folder = None if out is None else OutputFolder.claim(out, identity, overwrite=overwrite)
+    folder = claim(out, identity, model, source, overwrite=overwrite)
     if folder is not None and folder.finished:
         return load_class_atlas(folder.path)
-    run = Stages(model, source, wanted, keep_nothing if folder is None else folder.arrays, workers, progress)
+    run = Stages(model, source, wanted, folder or NOWHERE, workers, progress, engine)
     clock = Clock()
     whole, about = whole_sample(run, sample_of)
     clock.lap("sample")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shlex
+import signal
 import sys
+from types import FrameType
 
 import typer
 from rich.console import Console
@@ -46,16 +51,52 @@ app.command("models")(models_command)
 app.command("layers")(layers_command)
 
 
+class Stopped(BaseException):
+    """SIGINT or SIGTERM, unlike `KeyboardInterrupt` not one that Typer answers for itself."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
 def main() -> None:
-    """Run the command: exit code 0 done, 1 failed (told in one paragraph), 2 wrong use of the command line."""
-    debug = "--debug" in sys.argv
+    """Run the command: exit code 0 done, 1 failed (told in one paragraph), 2 wrong use of the command line.
+
+    Stopped by SIGINT or SIGTERM, 128 and the signal's number; what goes on from there is told.
+    """
+    _raise_when_stopped()
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         app(standalone_mode=True)
-    except UserError as error:
-        if debug:
+    except (UserError, OSError) as error:
+        if "--debug" in sys.argv:
             raise
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+        console.print(f"[bold red]error:[/] {escape(_told(error))}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command goes on from here")
-        sys.exit(130)
+    except Stopped as stopped:
+        again = shlex.join(["atlas", *(word for word in sys.argv[1:] if word != "--overwrite")])
+        console.print(f"stopped by {stopped}; to go on from here: {escape(again)}")
+        sys.exit(128 + stopped.number)
+
+
+def _raise_when_stopped() -> None:
+    own = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:  # processes that decode images know how to end at this one
+            raise KeyboardInterrupt
+        raise Stopped(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _told(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    where = f" ({error.filename})" if error.filename else ""
+    advice = {
+        errno.ENOSPC: " Make room, and the same command goes on with what is finished.",
+        errno.EDQUOT: " Make room, and the same command goes on with what is finished.",
+    }
+    return f"{error.strerror or error}{where}.{advice.get(error.errno or 0, '')}"

@@ -11,7 +11,9 @@ import numpy as np
 import zarr
 from matplotlib.figure import Figure
 
+from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
+from featviz.keep import NOWHERE, Under
 from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
@@ -38,7 +40,7 @@ from .project import Reducer, named_reducer, tsne_line
 from .result import Atlas, load_data, write_data
 from .sample import Sample
 from .settings import Settings
-from .stages import Clock, Stages, checked_layer, keep_nothing, under, versions
+from .stages import Clock, Stages, checked_layer, claim, versions
 from .telling import telling_picture
 
 # Cells per side of the layout from one class to the other, as in the article.
@@ -111,6 +113,7 @@ def compare(
     overwrite: bool = False,
     reducer: str | Reducer = "tsne",
     workers: int | None = None,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
     **settings: Any,
 ) -> Comparison:
@@ -136,10 +139,10 @@ def compare(
         "gradient": gradient,
         **source_identity(model, source, sample_of),
     }
-    folder = None if out is None else OutputFolder.claim(out, identity, overwrite=overwrite)
+    folder = claim(out, identity, model, source, overwrite=overwrite)
     if folder is not None and folder.finished:
         return load_comparison(folder.path)
-    run = Stages(model, source, wanted, keep_nothing if folder is None else folder.arrays, workers, progress)
+    run = Stages(model, source, wanted, folder or NOWHERE, workers, progress, engine)
     clock = Clock()
     whole, about = whole_sample(run, sample_of)
     clock.lap("sample")
@@ -193,8 +196,8 @@ def _gradient(
     part = whole.part(rows)
     assert part.effects is not None
     least = run.settings.min_count or min(5, max(1, len(rows) // (2 * grid**2)))
-    own = replace(run, settings=replace(run.settings, grid=(grid,), min_count=least), keep=under("gradient", run.keep))
-    line = own.keep("line", lambda: {"y": tsne_line(part.vectors, run.settings.seed)})["y"]
+    own = replace(run, settings=replace(run.settings, grid=(grid,), min_count=least), keep=Under("gradient", run.keep))
+    line = own.keep.arrays("line", lambda: {"y": tsne_line(part.vectors, run.settings.seed)})["y"]
     xy, unit = gradient_layout(part.effects, *labels, lambda: line)
     cells, pictures = own.icons(own.cells(part, xy), whole.vectors)
     return Atlas(own.settings, cells, pictures, part, xy, run.images.names, about, run.model.labels), unit, rows

@@ -7,18 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
 from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.units import Unit, parse_units
-from search.exemplars import SHARD, Diverse, Exemplars, check_settings, exemplars
+from search.exemplars import Diverse, Exemplars, check_settings, exemplars
 from search.images import Images, open_images
 from search.index import write_index
 from search.parquet import require_parquet, write_parquet
 from search.readout import Readout, readouts
 from search.record import Reduce
 from search.report import write
+from search.shards import STEP
 
 from .explorer import sheets_page
 from .stages import versions
@@ -38,9 +40,10 @@ def find_exemplars(
     parquet: bool = False,
     part: tuple[int, int] = (1, 1),
     units: Sequence[str] = (),
-    shard: int = SHARD,
+    shard: int = STEP,
     overwrite: bool = False,
     workers: int | None = None,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Find every unit's exemplars into a folder; returns the manifest.
@@ -74,13 +77,13 @@ def find_exemplars(
         "preprocess": asdict(model.preprocess),
         "images": against.fingerprint,
     }
-    folder = OutputFolder.claim(out, identity, overwrite=overwrite)
+    folder = OutputFolder.claim(out, identity, overwrite=overwrite, unchanged={"images last changed": against.modified})
     if folder.finished:
         return folder.manifest()
     found = exemplars(
         model, against, looked_at, k=k, reduce=reduce, diverse=diverse, per_class=per_class,
-        matrix=folder.path / "matrix" if matrix else None, part=part, shard=shard, workers=workers, checkpoints=folder,
-        progress=progress,
+        matrix=folder.path / "matrix" if matrix else None, part=part, shard=shard, workers=workers, keep=folder,
+        engine=engine, progress=progress,
     )  # fmt: skip
     sheets = write(found, folder, units=_channels(wanted), progress=progress)
     write_index(found, folder)

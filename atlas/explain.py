@@ -16,11 +16,12 @@ from torch import Tensor
 
 from featviz.attribution import METHODS, attribution
 from featviz.errors import UserError, unknown
+from featviz.keep import NOWHERE, Arrays
 from featviz.layers import OUTPUT
 from featviz.localisation import strongest_box
 from featviz.models import Model
 from featviz.occlusion import check_squares, filled
-from featviz.output import Arrays, OutputFolder
+from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.target import NotAllowedError, Target
 from featviz.trunk import Trunk
@@ -148,13 +149,14 @@ def _explained(
         if name not in rows:
             left_out = json.loads((folder.path / "explain.json").read_text("utf-8"))["left_out"]
             raise NotAllowedError(left_out[name])
-        return from_row(target.unit, torch.from_numpy(np.load(folder.path / f"{name}.npy")), rows[name], view)
+        raw = torch.from_numpy(np.load(folder.path / f"{name}.npy", allow_pickle=False))
+        return from_row(target.unit, raw, rows[name], view)
 
     def compute() -> Arrays:
         made = _worked_out(target, view, name, settings)
         return {"raw": made.map.raw.numpy(), "row": np.array(json.dumps(as_row(name, made)))}
 
-    kept = compute() if folder is None else folder.arrays(f"map-{name}", compute)
+    kept = (folder or NOWHERE).arrays(f"map-{name}", compute)
     return from_row(target.unit, torch.from_numpy(kept["raw"]), json.loads(str(kept["row"])), view)
 
 

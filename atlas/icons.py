@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,22 +11,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featviz.batch_size import chunk_by_trying, chunk_for
 from featviz.canvas import DECAY, Fourier
-from featviz.maximize import chunk_for, maximize, score
+from featviz.engine import LOCAL, Engine, Place, Report, Work, blocks, kept_map, shares
+from featviz.keep import NOWHERE, Arrays, Keep
+from featviz.maximize import maximize, score
 from featviz.models import Model
-from featviz.objectives import cosine, direction, within
-from featviz.output import Arrays
+from featviz.objectives import Objective, cosine, direction, within
 from featviz.progress import Progress, silent
 from featviz.transforms import Affine
-from featviz.trunk import Trunk
+from featviz.trunk import Precision, Trunk
 
 from .grid import Cell
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-
-# How a run keeps each finished block: (name, compute) -> arrays. The default keeps nothing.
-Keep = Callable[[str, Callable[[], Arrays]], Arrays]
+# Vectors at once in double precision: of ImageNet's, all would not fit into memory.
+_ROWS = 16_384
 
 
 def whitener(vectors: Floats, *, ridge: float = 0.05) -> Tensor:
@@ -34,8 +36,11 @@ def whitener(vectors: Floats, *, ridge: float = 0.05) -> Tensor:
     Carter et al. 2019, "Activation Atlas": the uncentred second moment over all vectors, inverted. The ridge keeps
     channels that hardly vary from drowning the rest.
     """
-    raw = torch.from_numpy(vectors).double()
-    moment = raw.T @ raw / len(raw)
+    moment = torch.zeros(vectors.shape[1], vectors.shape[1], dtype=torch.float64)
+    for start in range(0, len(vectors), _ROWS):
+        raw = torch.from_numpy(np.array(vectors[start : start + _ROWS])).double()
+        moment += raw.T @ raw
+    moment /= len(vectors)
     scale = moment.diagonal().mean().clamp(min=1e-12)
     inverse: Tensor = torch.linalg.inv(moment + ridge * scale * torch.eye(len(moment), dtype=torch.float64))
     return inverse.float()
@@ -54,56 +59,95 @@ def draw_icons(
     lr: float = 0.15,
     power: float = 4.0,
     seed: int = 0,
-    keep: Keep = lambda name, compute: compute(),
+    precision: Precision = "float32",
+    compiled: bool = False,
+    keep: Keep = NOWHERE,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
 ) -> tuple[Bytes, Floats]:
     """The cells' icons (n, icon, icon, 3) and their scores (n,), cosines in [-1, 1].
 
     whitening: (c, c) from `whitener`. channels: of the layer, the c that means and whitening are of, None for all: the
     pictures then excite those alone, and the others count neither for the objective nor for the score. The score is
-    measured in one clean pass of the unaltered network on the icon as it is saved. Each block of icons goes through
-    `keep(name, compute)`, which may store it for a later run.
+    measured in one clean pass of the unaltered network on the icon as it is saved. keep: takes each block of icons.
+    engine: where they are drawn.
     """
     if not cells:
         return np.empty((0, icon, icon, 3), np.uint8), np.empty(0, np.float32)
-    means = torch.from_numpy(np.stack([cell.mean for cell in cells]))
-    objective = direction(layer, means, power=power, whitening=whitening)
-    measure = cosine(layer, means @ whitening)
-    if channels is not None:
-        objective, measure = within(objective, layer, channels), within(measure, layer, channels)
-    trunk, clean = Trunk(model, [layer]), Trunk(model, [layer], fold=False)
-    block = 2 * chunk_for((icon, icon), trunk.device)
-    images, scores = [], []
-    for start in range(0, len(cells), block):
-        numbers = list(range(start, min(start + block, len(cells))))
+    drawing = _IconDrawing(
+        model, layer, torch.from_numpy(np.stack([cell.mean for cell in cells])), tuple(cell.key for cell in cells),
+        whitening, None if channels is None else tuple(channels), icon, steps, attempts, lr, power, seed, precision,
+        compiled,
+    )  # fmt: skip
+    jobs = blocks("icons", len(cells), 2 * chunk_for((icon, icon), model.device))
+    report = shares(progress, "drawing icons", [len(block) for block in jobs.values()])
+    made = [arrays for _, arrays in kept_map(engine, keep, drawing, jobs, report)]
+    return np.concatenate([each["images"] for each in made]), np.concatenate([each["scores"] for each in made])
 
-        def report(stage: str, done: int, total: int, before: int = start, now: int = len(numbers)) -> None:
-            progress("drawing icons", before + now * done // total, len(cells))
 
-        def compute(numbers: list[int] = numbers, report: Progress = report) -> Arrays:
-            drawn = maximize(
-                model,
-                objective,
-                keys=[cell.key for cell in cells],
-                pictures=numbers,
-                size=icon,
-                steps=steps,
-                lr=lr,
-                canvas=partial(Fourier, decay=DECAY),
-                transform=icon_transform(icon),
-                attempts=attempts,
-                seed=seed,
-                trunk=trunk,
-                progress=report,
-            )
-            cosines = score(clean, measure, drawn.images, numbers)
-            return {"images": as_rgb(drawn.images), "scores": cosines.numpy()}
+@dataclass(frozen=True)
+class _IconDrawing:
+    """Draws blocks of icons: what `draw_icons` is given, for a worker anywhere."""
 
-        made = keep(f"icons-{start:06d}", compute)
-        progress("drawing icons", numbers[-1] + 1, len(cells))
-        images.append(made["images"])
-        scores.append(made["scores"])
-    return np.concatenate(images), np.concatenate(scores)
+    model: Model
+    layer: str
+    means: Tensor
+    keys: tuple[str, ...]
+    whitening: Tensor
+    channels: tuple[int, ...] | None
+    icon: int
+    steps: int
+    attempts: int
+    lr: float
+    power: float
+    seed: int
+    precision: Precision
+    compiled: bool
+
+    def __call__(self, place: Place) -> Work:
+        model = self.model if place.device is None else self.model.to(place.device)
+        means, whitening = self.means.to(model.device), self.whitening.to(model.device)
+        wish = direction(self.layer, means, power=self.power, whitening=whitening)
+        measure = cosine(self.layer, means @ whitening)
+        if self.channels is not None:
+            wish, measure = (within(each, self.layer, self.channels) for each in (wish, measure))
+        trunk = Trunk(model, [self.layer], precision=self.precision, compiled=self.compiled)
+        clean = Trunk(model, [self.layer], fold=False)
+
+        def work(jobs: Sequence[Sequence[int]], report: Report) -> Iterator[Arrays]:
+            chunk = chunk_by_trying(trunk, (self.icon, self.icon), max(map(len, jobs), default=1))
+            for number, block in enumerate(jobs):
+                images = self._drawn(model, wish, trunk, block, chunk, partial(report, number))
+                scores = score(clean, measure, images, block)
+                yield {"images": as_rgb(images), "scores": scores.numpy()}
+
+        return work
+
+    def _drawn(
+        self,
+        model: Model,
+        wish: Objective,
+        trunk: Trunk,
+        block: Sequence[int],
+        chunk: int,
+        told: Callable[[float], None],
+    ) -> Tensor:
+        return maximize(
+            model,
+            wish,
+            keys=self.keys,
+            pictures=block,
+            size=self.icon,
+            steps=self.steps,
+            lr=self.lr,
+            canvas=partial(Fourier, decay=DECAY),
+            transform=icon_transform(self.icon),
+            attempts=self.attempts,
+            seed=self.seed,
+            chunk=chunk,
+            trunk=trunk,
+            progress=lambda stage, done, total: told(done / total),
+        ).images
 
 
 def icon_transform(icon: int) -> Affine:

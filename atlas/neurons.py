@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from featviz.classifier import feature_layer
+from featviz.drawing import Drawing
 from featviz.errors import UserError
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
-from featviz.superstimuli import Drawing, render
+from featviz.superstimuli import render
 from featviz.units import Unit
 from search.exemplars import Exemplars, exemplars
 from search.images import Images

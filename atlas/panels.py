@@ -29,6 +29,10 @@ SMALLEST_SIDE = 0.35
 _TINTED_SIDE = 0.84
 # Red speaks for, blue against.
 _TINTS = colormaps["RdBu_r"]
+# Pixels along a mosaic's side, beyond which its icons are made smaller: the sheet of the level holds them at full size.
+_WIDEST = 4096
+# Cells that are asked for room for a label.
+_LABELLED = 1500
 _MARGIN, _GAP, _HEAD, _HEADING, _FOOT, _ENDS, _BAR = 24, 36, 64, 30, 60, 24, 250
 
 
@@ -63,9 +67,13 @@ def icon_sides(cells: Sequence[Cell]) -> NDArray[np.float64]:
 def mosaic(panel: Panel, *, limit: float = 1.0) -> Bytes:
     """The pictures at their places on white, their area by count: RGB (level * height, level * width, 3).
 
+    Where that were more than 4,096 pixels a side, every picture is smaller.
+
     limit: the size of a tint at either end of the scale.
     """
     height, width = panel.pictures.shape[1:3]
+    whole = min(1.0, _WIDEST / (panel.level * max(height, width)))
+    height, width = max(1, int(height * whole)), max(1, int(width * whole))
     canvas = Image.new("RGB", (panel.level * width, panel.level * height), PAPER)
     for cell, array, share in zip(panel.cells, panel.pictures, icon_sides(panel.cells), strict=True):
         left, top = cell.col * width, cell.row * height
@@ -150,9 +158,8 @@ def _write_labels(figure: Figure, axes: Axes, panel: Panel, size: float) -> None
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the canvas is Agg's
     frame = axes.get_window_extent(renderer)
     written: list[Bbox] = []
-    for cell in sorted(panel.cells, key=lambda cell: (-cell.count, cell.row, cell.col)):
-        if cell.key not in panel.labels:
-            continue
+    labelled = (cell for cell in panel.cells if cell.key in panel.labels)
+    for cell in sorted(labelled, key=lambda cell: (-cell.count, cell.row, cell.col))[:_LABELLED]:
         place = ((cell.col + 0.04) / panel.level, (cell.row + 0.96) / panel.level)
         text = axes.text(
             *place, panel.labels[cell.key], fontsize=size, color="white", va="bottom", parse_math=False,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from featviz.errors import UserError
+from featviz.keep import NOWHERE
 from featviz.layers import OUTPUT
 from featviz.models import Model
 from featviz.output import OutputFolder
@@ -42,7 +43,7 @@ from .patches import (
 )  # fmt: skip
 from .result import Atlas
 from .settings import Settings
-from .stages import Clock, Stages, checked_layer, keep_nothing, versions
+from .stages import Clock, Stages, checked_layer, versions
 
 AUTO = "auto"
 # Views to search on, beside those to test on; patches of noise and of photographs to hold a patch against.
@@ -103,7 +104,7 @@ def patch_test(
     if folder is not None and folder.finished:
         stored = json.loads((folder.path / "patches.json").read_text(encoding="utf-8"))
         return PatchTest(as_patch(model, open_upright(folder.path / "patch.png")), stored, folder.manifest())
-    run = Stages(model, run.images, run.settings, keep_nothing if folder is None else folder.arrays, workers, progress)
+    run = Stages(model, run.images, run.settings, folder or NOWHERE, workers, progress)
     clock, seed = Clock(), run.settings.seed
     shown, tried = right_views(model, run.images, labels[0], views, seed=seed, workers=workers, progress=progress)
     names = (class_name(model, labels[0]), class_name(model, labels[1]))

@@ -68,7 +68,7 @@ def candidates(run: Stages, source: int, target: int, sample_of: Atlas | None = 
     rows = rows[(labels != source) & (labels != target)]
     part = whole.part(rows)
     assert part.effects is not None
-    line = run.keep("line", lambda: {"y": tsne_line(part.vectors, run.settings.seed)})["y"]
+    line = run.keep.arrays("line", lambda: {"y": tsne_line(part.vectors, run.settings.seed)})["y"]
     xy, _ = gradient_layout(part.effects, source, target, lambda: line)
     cells = bin_cells(xy, part.vectors, part.image, part.position, levels=[_GRID], min_count=2, effects=part.effects)
     photographs = Photographs.of(run.model, run.settings.layer, run.images, part, seed=run.settings.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ Reducer = Callable[[Floats, int], NDArray[np.floating]]
 # 20 neighbours and cosine are what the article's notebooks use. Their min_dist of 0.01 heaps a photograph's vectors
 # into one cell: of 20 x 20 cells, 8,000 vectors of 500 photographs fill 214, of 30 photographs 64; at 0.5, 296 and 153.
 NEIGHBORS, MIN_DIST = 20, 0.5
+# UMAP is fitted on so many vectors at most, drawn with the seed; the others are laid out among them, in blocks.
+FIT_UP_TO, _BLOCK = 200_000, 20_000
 # Up to here all pairwise cosines in blocks are faster than an approximate search and its compilation.
 EXACT_NEIGHBORS_UP_TO = 50_000
 
@@ -77,15 +80,40 @@ def to_unit_square(layout: NDArray[np.float64]) -> Floats:
     return inside
 
 
-def _umap(vectors: Floats, seed: int) -> NDArray[np.floating]:
+def umap_layout(vectors: Floats, seed: int, *, fit_up_to: int = FIT_UP_TO) -> NDArray[np.floating]:
+    """(n, 2) by UMAP, McInnes, Healy and Melville 2018; of more than `fit_up_to` vectors, fitted on a seeded part."""
+    if len(vectors) <= fit_up_to:
+        return _fitted(vectors, seed, whole=True).embedding_  # type: ignore[no-any-return]
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:fit_up_to])
+    reducer = _fitted(np.array(vectors[chosen]), seed, whole=False)
+    layout = np.empty((len(vectors), 2), np.float32)
+    for start in range(0, len(vectors), _BLOCK):
+        layout[start : start + _BLOCK] = reducer.transform(np.array(vectors[start : start + _BLOCK]))
+    layout[chosen] = reducer.embedding_
+    return layout
+
+
+def _fitted(vectors: Floats, seed: int, *, whole: bool) -> Any:
+    """A fitted UMAP; whole: it need not lay out others later, so that the neighbours may be worked out beforehand."""
     with warnings.catch_warnings():
         # "n_jobs overridden to 1 by random_state", "precomputed_knn cannot transform": both are meant.
         warnings.simplefilter("ignore")
         import umap
 
-        known = {"precomputed_knn": nearest(vectors, NEIGHBORS)} if len(vectors) <= EXACT_NEIGHBORS_UP_TO else {}
+        exact = whole and len(vectors) <= EXACT_NEIGHBORS_UP_TO
+        known = {"precomputed_knn": nearest(vectors, NEIGHBORS)} if exact else {}
         reducer = umap.UMAP(n_neighbors=NEIGHBORS, min_dist=MIN_DIST, metric="cosine", random_state=seed, **known)
-        layout: NDArray[np.floating] = reducer.fit_transform(vectors)
+        return reducer.fit(vectors)
+
+
+def _cuml(vectors: Floats, seed: int) -> NDArray[np.floating]:
+    """UMAP on a GPU, where RAPIDS cuML is installed."""
+    try:
+        from cuml.manifold import UMAP
+    except ImportError as error:
+        raise UserError("the reducer cuml needs RAPIDS cuML and a GPU; umap runs anywhere.") from error
+    reducer = UMAP(n_neighbors=NEIGHBORS, min_dist=MIN_DIST, metric="cosine", random_state=seed, output_type="numpy")
+    layout: NDArray[np.floating] = reducer.fit_transform(vectors)
     return layout
 
 
@@ -117,7 +145,7 @@ def _pca(vectors: Floats, seed: int) -> NDArray[np.floating]:
     return layout
 
 
-REDUCERS: Mapping[str, Reducer] = {"umap": _umap, "tsne": _tsne, "pca": _pca}
+REDUCERS: Mapping[str, Reducer] = {"umap": umap_layout, "tsne": _tsne, "pca": _pca, "cuml": _cuml}
 
 
 def nearest(vectors: Floats, count: int, *, block: int = 1024) -> tuple[NDArray[np.int64], Floats]:

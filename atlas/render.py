@@ -14,12 +14,14 @@ import numpy as np
 from torch import Tensor
 
 from featviz.certificate import Certificate, from_json
+from featviz.drawing import Drawing
+from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
 from featviz.mis import feature_extractor
 from featviz.models import Model, Preprocess
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
-from featviz.superstimuli import Drawing, check, render
+from featviz.superstimuli import check, render
 from featviz.units import Unit, parse_units
 from search.decode import cut, open_upright
 from search.images import Images, open_images
@@ -42,6 +44,7 @@ def render_units(
     similarity: str | Model | None = None,
     overwrite: bool = False,
     workers: int | None = None,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
 ) -> list[Certificate]:
     """Draw units' superstimuli into a folder: PNGs, superstimuli.png, units.json, index.html and manifest.json.
@@ -53,7 +56,7 @@ def render_units(
     refused.
     """
     run = _Run.of(model, units, drawing or Drawing(), images, pairs, similarity)
-    folder = OutputFolder.claim(out, run.identity, overwrite=overwrite)
+    folder = OutputFolder.claim(out, run.identity, overwrite=overwrite, unchanged=run.unchanged)
     if folder.finished:
         stored = json.loads((folder.path / "units.json").read_text(encoding="utf-8"))
         return [from_json(entry) for entry in stored]
@@ -62,7 +65,7 @@ def render_units(
     if run.images is not None:
         found = references(
             model, run.units, run.images, similarity=run.similarity, seed=run.drawing.seed, workers=workers,
-            keep=folder.arrays, progress=progress,
+            keep=folder, engine=engine, progress=progress,
         )  # fmt: skip
         spectrum = found.spectrum
     elif run.natural is not None:
@@ -77,6 +80,7 @@ def render_units(
         spectrum=spectrum,
         start=run.start,
         similarity=run.similarity,
+        engine=engine,
         progress=progress,
     )
     clock.lap("pictures")
@@ -127,6 +131,10 @@ class _Run:
         """Pictures side by side: a unit's facets and its opposite's share a row where they fit."""
         together = self.drawing.diversity * (2 if self.pairs else 1)
         return together if 4 <= together <= 10 else max(1, 8 // together) * together
+
+    @property
+    def unchanged(self) -> dict[str, Any]:
+        return {} if self.images is None else {"images last changed": self.images.modified}
 
     @property
     def identity(self) -> dict[str, Any]:

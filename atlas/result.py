@@ -10,17 +10,20 @@ from functools import partial
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import fsspec
 import numpy as np
 import zarr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from featviz.errors import UserError
 from featviz.output import OutputFolder, safe_name
-from search.report import readable
+from featviz.progress import Progress, silent
+from search.image_set import readable
 
 from .explorer import Book, Leaf, book_widget, make_book, viewer_page, write_viewer
 from .figure import DPI, save_figure
@@ -34,6 +37,8 @@ from .settings import Settings
 # Bytes of a page in a notebook: beyond, saving and showing notebooks fails.
 NOTEBOOK_LIMIT = 8_000_000
 _FRAME = "width:100%;height:720px;border:1px solid #8884;border-radius:6px"
+# Bytes of a chunk of the store: more vectors than memory holds go through it piece by piece.
+_CHUNK = 2**23
 # Commands whose folders hold an atlas at their root.
 ATLASES = ("build", "classes", "compare", "align")
 
@@ -190,7 +195,9 @@ class Atlas:
         """Write the atlas as the command line does; returns the folder."""
         out = OutputFolder.claim(folder, self.manifest["identity"], overwrite=overwrite)
         if not out.finished:
-            write(self, out)
+            # The vectors go into the folder: another atlas's store is its own.
+            manifest = {name: value for name, value in self.manifest.items() if name != "store"}
+            write(replace(self, manifest=manifest), out)
         return out.path
 
     def _level(self, level: int | None) -> int:
@@ -216,7 +223,7 @@ def load(folder: str | Path) -> Atlas:
 def load_data(folder: Path, manifest: Mapping[str, Any], **changed: Any) -> Atlas:
     """What `write_data` wrote; changed: settings other than the manifest's."""
     settings = Settings(**{**manifest["settings"], "grid": tuple(manifest["settings"]["grid"]), **changed})
-    store = zarr.open_group(str(folder / "store"), mode="r")
+    store = open_store(manifest.get("store") or folder / "store", mode="r")
     arrays = {
         name: np.asarray(store[name]) for name in ("vectors", "image", "position", "box", "effects") if name in store
     }
@@ -226,10 +233,8 @@ def load_data(folder: Path, manifest: Mapping[str, Any], **changed: Any) -> Atla
         for cell in bin_cells(xy, found.vectors, found.image, found.position, levels=settings.grid, exemplars=0)
     }
     cells = tuple(_cell(entry, means) for entry in json.loads((folder / "cells.json").read_text(encoding="utf-8")))
-    pictures = np.stack([_tile(folder / "icons", cell, settings.icon) for cell in cells])
-    photos = None
-    if settings.tiles == "both":
-        photos = np.stack([_tile(folder / "photos", cell, settings.icon) for cell in cells])
+    pictures = _tiles(folder / "icons", cells, settings.icon)
+    photos = _tiles(folder / "photos", cells, settings.icon) if settings.tiles == "both" else None
     drawn = {int(file.stem): np.asarray(Image.open(file)) for file in (folder / "channels").glob("*.png")}
     names = tuple(json.loads((folder / "images.json").read_text(encoding="utf-8")))
     file = folder / "classes.json"
@@ -238,21 +243,31 @@ def load_data(folder: Path, manifest: Mapping[str, Any], **changed: Any) -> Atla
 
 
 def write(
-    atlas: Atlas, out: OutputFolder, *, classes: Sequence[int] = (), photographs: Photographs | None = None
+    atlas: Atlas,
+    out: OutputFolder,
+    *,
+    classes: Sequence[int] = (),
+    photographs: Photographs | None = None,
+    progress: Progress = silent,
 ) -> None:
     """Fill a claimed folder with everything an atlas holds, the manifest last.
 
     classes: those through which to draw it too. photographs: of which the page shows those nearest to each cell.
     """
     start = time.monotonic()
-    for place, level in enumerate(atlas.levels):
-        name = "atlas.png" if place == 0 else f"atlas-{level}.png"
-        out.write(name, partial(save_figure, atlas.figure(level)))
-    for label in classes:
-        name = f"class-{safe_name(atlas.class_name(label))}.png"
-        out.write(name, partial(save_figure, atlas.class_figure(label)))
+    figures = {
+        "atlas.png" if place == 0 else f"atlas-{level}.png": partial(atlas.figure, level)
+        for place, level in enumerate(atlas.levels)
+    } | {f"class-{safe_name(atlas.class_name(label))}.png": partial(atlas.class_figure, label) for label in classes}
+    steps = len(figures) + 2
+    progress("writing", 0, steps)
+    for done, (name, figure) in enumerate(figures.items(), 1):
+        out.write(name, partial(save_figure, figure()))
+        progress("writing", done, steps)
     write_data(atlas, out)
+    progress("writing", steps - 1, steps)
     write_viewer(atlas.book(photographs), out)
+    progress("writing", steps, steps)
     seconds = {**atlas.manifest["seconds"], "write": round(time.monotonic() - start, 2)}
     out.finish({**atlas.manifest, "seconds": seconds})
 
@@ -274,7 +289,7 @@ def write_data(atlas: Atlas, out: OutputFolder, folder: str = "", **more: NDArra
     out.write_json(f"{inside}images.json", [readable(name) for name in atlas.names])
     if atlas.effects is not None:
         out.write_json(f"{inside}classes.json", list(atlas.classes))
-    _write_store(atlas, out.path / inside / "store", more)
+    _write_store(atlas, atlas.manifest.get("store") or out.path / inside / "store", more)
 
 
 def _linearity(correlation: float | None) -> str:
@@ -285,15 +300,51 @@ def _said(score: float | None) -> str:
     return "no icons drawn" if score is None else f"{score:.3f}"
 
 
-def _write_store(atlas: Atlas, path: Path, more: Mapping[str, NDArray[Any]]) -> None:
-    store = zarr.open_group(str(path), mode="w")
+def open_store(address: str | Path, *, mode: Literal["r", "a"]) -> Any:
+    """The Zarr group at a path or at any address that fsspec knows; a `UserError` where it cannot be had."""
+    try:
+        return zarr.open_group(str(address), mode=mode)
+    except (ImportError, ValueError, FileNotFoundError) as error:
+        raise UserError(f"the store {str(address)!r} cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+def claim_store(address: str, identity: Mapping[str, Any]) -> None:
+    """Take an address for the vectors of the work that `identity` describes, before any of it is done.
+
+    Raises `UserError` where there is something else already, and where nothing can be stored.
+    """
+    files = _files_at(address)
+    store = open_store(address, mode="a" if not files else "r")
+    wanted = json.loads(json.dumps(identity))
+    if not files:
+        store.attrs["identity"] = wanted
+    elif store.attrs.get("identity") != wanted:
+        raise UserError(f"--store {address!r} holds something else already; give an address where there is nothing.")
+
+
+def _files_at(address: str) -> int:
+    """How many files lie at an address."""
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+        return len(system.ls(path)) if system.exists(path) else 0
+    except (ImportError, ValueError, OSError) as error:
+        raise UserError(f"the store {address!r} cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+def _write_store(atlas: Atlas, address: str | Path, more: Mapping[str, NDArray[Any]]) -> None:
+    store = open_store(address, mode="a")
     arrays: dict[str, NDArray[Any]] = {**atlas.sample.arrays(), "xy": atlas.xy, **more}
     for level in atlas.levels:
         numbers = cell_numbers(atlas.xy, level)
         drawn = [cell.row * level + cell.col for cell in atlas.cells if cell.level == level]
         arrays[f"cell-{level}"] = np.where(np.isin(numbers, drawn), numbers, -1)
     for name, values in arrays.items():
-        store.create_array(name, data=np.ascontiguousarray(values))
+        rows = max(1, min(len(values), _CHUNK // max(1, values[:1].nbytes)))
+        array = store.create_array(
+            name, overwrite=True, shape=values.shape, dtype=values.dtype, chunks=(rows, *values.shape[1:])
+        )  # fmt: skip
+        for start in range(0, len(values), rows):
+            array[start : start + rows] = values[start : start + rows]
 
 
 def _entry(cell: Cell) -> dict[str, Any]:
@@ -326,7 +377,15 @@ def _cell(entry: Mapping[str, Any], means: Mapping[str, NDArray[np.float32]]) ->
     )
 
 
-def _tile(folder: Path, cell: Cell, size: int) -> NDArray[np.uint8]:
-    with Image.open(folder / f"level-{cell.level}.png") as picture:
-        box = (cell.col * size, cell.row * size, (cell.col + 1) * size, (cell.row + 1) * size)
-        return np.asarray(picture.crop(box).convert("RGB"))
+def _tiles(folder: Path, cells: Sequence[Cell], size: int) -> NDArray[np.uint8]:
+    """The cells' pictures (cells, size, size, 3), out of the sheets of their levels."""
+    tiles = np.empty((len(cells), size, size, 3), np.uint8)
+    for level in dict.fromkeys(cell.level for cell in cells):
+        # Not by Image.open: of 160 x 160 icons, it would take our own sheet for a decompression bomb.
+        with PngImageFile(folder / f"level-{level}.png") as picture:
+            sheet = np.asarray(picture)
+        for number, cell in enumerate(cells):
+            if cell.level == level:
+                rows = slice(cell.row * size, (cell.row + 1) * size)
+                tiles[number] = sheet[rows, cell.col * size : (cell.col + 1) * size, :3]
+    return tiles

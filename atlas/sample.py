@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.effects import ClassEffects
+from featviz.effects import ClassEffects, class_effects
+from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
+from featviz.keep import NOWHERE, Keep
 from featviz.maximize import generator_for
 from featviz.models import Model
 from featviz.progress import Progress, silent
-from featviz.trunk import Trunk
+from featviz.trunk import Precision, Trunk
 from search.decode import Box
 from search.images import Images
-from search.scan import Batch, Scanned, scan
+from search.scan import Batch, Consumer, Scanned, nothing_decoded, scan
+from search.shards import ShardedScan, scan_shards, scanned_of
+
+from .rows import Rows
+
+# Of a sample, as a sampler's state names them.
+_FIELDS = ("vectors", "image", "position", "box", "effects")
 
 
 @dataclass(frozen=True)
@@ -207,44 +215,59 @@ def sample(
     samples: int,
     per_image: int,
     seed: int = 0,
-    effects: ClassEffects | None = None,
+    effects: Mapping[str, Any] | None = None,
+    precision: Precision = "float32",
+    compiled: bool = False,
     workers: int | None = None,
+    keep: Keep = NOWHERE,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
 ) -> tuple[Sample, Scanned, int]:
     """About `samples` vectors of a layer, `per_image` from each view; also what was scanned and how many were bad.
 
-    Few images are shown in several seeded random crops each; of many, a seeded choice is scanned. effects: works out
-    each vector's effects on the classes, where they are wanted.
+    Few images are shown in several seeded random crops each; of many, a seeded choice is scanned. effects: where each
+    vector's effects on the classes are wanted, the options of `class_effects`. keep: takes each shard of images, and
+    has room for vectors that are more than memory holds. engine: where the images are scanned.
 
     Raises `UserError` where no finite vector is found.
     """
-    trunk = Trunk(model, [layer])
-    _, rows, columns = trunk.map_size(layer)
+    _, rows, columns = Trunk(model, [layer]).map_size(layer)
     per_image = min(per_image, len(inner_positions(rows, columns)))
-    sampler = Sampler(layer, per_image=per_image, seed=seed, effects=effects)
     wanted_views = math.ceil(samples / per_image)
     views = max(1, math.ceil(wanted_views / len(images)))
-    numbers: list[int] | None = None
+    numbers: Sequence[int] = range(len(images))
     if views == 1 and wanted_views < len(images):
         chosen = torch.randperm(len(images), generator=generator_for(seed, "choice of images"))[:wanted_views]
         numbers = sorted(chosen.tolist())
-    scanned = scan(
-        model,
-        images,
-        [layer],
-        [sampler],
-        views=views,
-        numbers=numbers,
-        seed=seed,
-        workers=workers,
-        trunk=trunk,
-        progress=progress,
-    )
-    state = sampler.state()
-    if "vectors" not in state or not len(state["vectors"]):
-        raise UserError(f"layer {layer!r} gave no finite activation vector ({sampler.bad} with NaN or infinity).")
-    found = {key: state[key].numpy() for key in ("vectors", "image", "position", "box", "effects") if key in state}
-    return Sample(**found), scanned, sampler.bad
+    what = ShardedScan(
+        model, images, (layer,), _Samplers(layer, per_image, seed, effects), views=views, seed=seed, decoders=workers,
+        precision=precision, compiled=compiled,
+    )  # fmt: skip
+    found, scanned, bad = Rows(keep.room("sample")), Scanned(0, 0, ()), 0
+    for _, arrays in scan_shards(what, numbers, name="sample", keep=keep, engine=engine, progress=progress):
+        scanned += scanned_of(arrays)
+        bad += int(arrays["sampler|bad"])
+        if "sampler|vectors" in arrays:
+            found.add({key: arrays[f"sampler|{key}"] for key in _FIELDS if f"sampler|{key}" in arrays})
+    if not scanned.images:
+        raise nothing_decoded(images, scanned.skipped)
+    if not len(found):
+        raise UserError(f"layer {layer!r} gave no finite activation vector ({bad} with NaN or infinity).")
+    return Sample(**found.arrays()), scanned, bad
+
+
+@dataclass(frozen=True)
+class _Samplers:
+    """Makes the samplers of shards, which share what works out effects."""
+
+    layer: str
+    per_image: int
+    seed: int
+    effects: Mapping[str, Any] | None
+
+    def __call__(self, model: Model) -> Callable[[], Mapping[str, Consumer]]:
+        effects = None if self.effects is None else class_effects(model, self.layer, **self.effects)
+        return lambda: {"sampler": Sampler(self.layer, per_image=self.per_image, seed=self.seed, effects=effects)}
 
 
 def check_spatial(trunk: Trunk, layer: str) -> tuple[int, int, int]:

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
-from featviz.errors import UserError
+from featviz.errors import UserError, unknown
+from featviz.trunk import Precision
 
 TILES = ("icons", "photos", "both")
+# The smallest and the largest value of each number; what is larger is a mistake, or needs more memory than there is.
+_RANGES = {
+    "icon": (16, 4096),
+    "steps": (1, 10**6),
+    "samples": (1, 10**9),
+    "per_image": (1, 10**6),
+    "attempts": (1, 1000),
+    "min_count": (0, 10**9),
+    "power": (0, 100),
+    "ridge": (0, 1000),
+    "seed": (0, 2**63 - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -17,7 +31,8 @@ class Settings:
     `power`, `ridge`: how icons are drawn (`draw_icons`, `whitener`); `samples`: how many vectors, `per_image` from each
     view; `min_count`: cells with fewer stay empty; `reducer`: a name; `effects`: whether effects on the classes are
     worked out, with `relax_pools` by a smooth derivative of max pooling; `tiles`: what a cell shows: its icon, the
-    part of a photograph nearest to its mean, or both; `cards`: whether the channels that cells name are drawn.
+    part of a photograph nearest to its mean, or both; `cards`: whether the channels that cells name are drawn;
+    `precision` and `compiled`: see `featviz.Trunk`.
     """
 
     layer: str
@@ -36,15 +51,22 @@ class Settings:
     relax_pools: bool = False
     tiles: str = "icons"
     cards: bool = False
+    precision: Precision = "float32"
+    compiled: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.grid or min(self.grid) < 1 or max(self.grid) > 1000:
+        if not self.grid or not all(1 <= size <= 1000 for size in self.grid):
             raise UserError(f"--grid takes sizes from 1 to 1000, such as 20 or 20,40; got {list(self.grid)}.")
-        for name, lowest in (("icon", 16), ("steps", 1), ("samples", 1), ("per_image", 1), ("attempts", 1)):
-            if getattr(self, name) < lowest:
+        for name, (lowest, highest) in _RANGES.items():
+            # Written so that NaN is refused, too.
+            if not lowest <= getattr(self, name) <= highest:
                 option = name.replace("_", "-")
-                raise UserError(f"--{option} starts at {lowest}; got {getattr(self, name)}.")
+                raise UserError(f"--{option} starts at {lowest} and ends at {highest}; got {getattr(self, name)}.")
+        if not 0 < self.lr < 10:
+            raise UserError(f"--lr lies above 0 and below 10; got {self.lr}.")
         if self.tiles not in TILES:
             raise UserError(f"--tiles takes {', '.join(TILES)}; got {self.tiles!r}.")
+        if self.precision not in get_args(Precision):
+            raise unknown("precision", self.precision, list(get_args(Precision)))
         object.__setattr__(self, "grid", tuple(dict.fromkeys(self.grid)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.effects import ClassEffects, class_effects
+from featviz.effects import ClassEffects
+from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
+from featviz.keep import NOWHERE, Keep
 from featviz.layers import find_layer
 from featviz.maximize import generator_for
 from featviz.models import Model
-from featviz.output import Arrays
+from featviz.output import OutputFolder
 from featviz.pooling import max_pools
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
@@ -36,17 +38,6 @@ from .settings import Settings
 
 # Images on which the effects' linearity is measured.
 _CHECKED = 16
-Keep = Callable[[str, Callable[[], Arrays]], Arrays]
-
-
-def keep_nothing(name: str, compute: Callable[[], Arrays]) -> Arrays:
-    """A `Keep` for work that leaves no folder."""
-    return compute()
-
-
-def under(prefix: str, keep: Keep) -> Keep:
-    """A `Keep` whose results have names of their own, for one of several atlases in a folder."""
-    return lambda name, compute: keep(f"{prefix}-{name}", compute)
 
 
 @dataclass(frozen=True)
@@ -56,51 +47,51 @@ class Stages:
     model: Model
     images: Images
     settings: Settings
-    keep: Keep = keep_nothing
+    keep: Keep = NOWHERE
     workers: int | None = None
     progress: Progress = silent
+    engine: Engine = LOCAL
 
     def sample(self) -> tuple[Sample, dict[str, Any]]:
         """The vectors, and what the manifest says of the images."""
         wanted = self.settings
 
-        def compute() -> Arrays:
-            effects = class_effects(self.model, wanted.layer, relaxed=wanted.relax_pools) if wanted.effects else None
-            found, scanned, bad = sample(
-                self.model,
-                wanted.layer,
-                self.images,
-                samples=wanted.samples,
-                per_image=wanted.per_image,
-                seed=wanted.seed,
-                effects=effects,
-                workers=self.workers,
-                progress=self.progress,
-            )
-            check_vectors(found.vectors, wanted.reducer)
-            report = {
-                "found": len(self.images),
-                "used": scanned.images,
-                "views": scanned.views,
-                "nonfinite_vectors": bad,
-                "skipped": [asdict(entry) for entry in scanned.skipped],
-            }
-            if effects is not None:
-                report["effects_linearity"] = self._linearity(effects)
-                if wanted.relax_pools:
-                    report["max_pools_relaxed"] = len(max_pools(self.model.network))
-            return {**found.arrays(), "report": np.array(json.dumps(report))}
+        found, scanned, bad = sample(
+            self.model,
+            wanted.layer,
+            self.images,
+            samples=wanted.samples,
+            per_image=wanted.per_image,
+            seed=wanted.seed,
+            effects={"relaxed": wanted.relax_pools} if wanted.effects else None,
+            precision=wanted.precision,
+            compiled=wanted.compiled,
+            workers=self.workers,
+            keep=self.keep,
+            engine=self.engine,
+            progress=self.progress,
+        )
+        check_vectors(found.vectors, wanted.reducer)
+        report = {
+            "found": len(self.images),
+            "used": scanned.images,
+            "views": scanned.views,
+            "nonfinite_vectors": bad,
+            "skipped": [asdict(entry) for entry in scanned.skipped],
+        }
+        if found.effects is not None:
+            report["effects_linearity"] = self._linearity()
+            if wanted.relax_pools:
+                report["max_pools_relaxed"] = len(max_pools(self.model.network))
+        return found, report
 
-        kept = dict(self.keep("sample", compute))
-        report = json.loads(str(kept.pop("report")))
-        return Sample(**kept), report
-
-    def _linearity(self, effects: ClassEffects) -> float | None:
+    def _linearity(self) -> float | None:
         """How well effects predict what happens: the correlation with the logits' changes at some random positions.
 
         Each image's activation is scaled by 0.9 at one position; over all classes and images. None where too few of
         the images can be opened to say.
         """
+        effects = ClassEffects(self.model, self.settings.layer, relaxed=self.settings.relax_pools)
         generator = generator_for(self.settings.seed, "linearity of effects")
         _, rows, columns = effects.trunk.map_size(self.settings.layer)
         views = first_views(self.images, self.model, _CHECKED)
@@ -115,7 +106,7 @@ class Stages:
         """(n, 2) the vectors' places in the unit square."""
         stage = f"layout ({self.settings.reducer})"
         self.progress(stage, 0, 1)
-        xy = self.keep("layout", lambda: {"xy": project(found.vectors, reduce, seed=self.settings.seed)})["xy"]
+        xy = self.keep.arrays("layout", lambda: {"xy": project(found.vectors, reduce, seed=self.settings.seed)})["xy"]
         self.progress(stage, 1, 1)
         return xy
 
@@ -153,7 +144,10 @@ class Stages:
             lr=wanted.lr,
             power=wanted.power,
             seed=wanted.seed,
+            precision=wanted.precision,
+            compiled=wanted.compiled,
             keep=self.keep,
+            engine=self.engine,
             progress=self.progress,
         )
         scored = (replace(cell, score=float(score)) for cell, score in zip(cells, scores, strict=True))
@@ -189,6 +183,22 @@ def checked_layer(model: Model, layer: str | None, *, single: bool = False) -> s
     trunk = Trunk(model, [name], fold=False)
     trunk.map_size(name) if single else check_spatial(trunk, name)
     return name
+
+
+def claim(
+    out: str | Path | None, identity: dict[str, Any], model: Model, source: Images, *, overwrite: bool
+) -> OutputFolder | None:
+    """The folder `out`, claimed for work on these images and this network; None for none.
+
+    Adds to the identity what such work depends on: the weights, how images enter, the images. An unfinished folder has
+    to agree in the device and in when images were changed, too.
+    """
+    if out is None:
+        return None
+    identity |= {"preprocess": asdict(model.preprocess), "images": source.fingerprint}
+    identity.setdefault("weights", model.fingerprint)
+    unchanged = {"images last changed": source.modified, "device": model.device.type}
+    return OutputFolder.claim(out, identity, overwrite=overwrite, unchanged=unchanged)
 
 
 class Clock:

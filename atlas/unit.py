@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from featviz.drawing import Drawing
+from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
 from featviz.mis import feature_extractor
 from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
-from featviz.superstimuli import Drawing, check, render
+from featviz.superstimuli import check, render
 from featviz.units import Unit, parse_units
 from search.card import UnitCard, as_json, unit_card
 from search.card_figure import draw
@@ -39,6 +41,7 @@ def draw_card(
     similarity: str | Model | None = None,
     overwrite: bool = False,
     workers: int | None = None,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
 ) -> UnitCard | None:
     """Find out what one unit responds to: card.png, card.json, exemplars.json, superstimuli, index.html, manifest.json.
@@ -71,6 +74,7 @@ def draw_card(
             "images": against.fingerprint,
         },
         overwrite=overwrite,
+        unchanged={"images last changed": against.modified},
     )
     if folder.finished:
         return None
@@ -78,12 +82,12 @@ def draw_card(
     record = Record(readout, min(k, len(against)), place=unit.position, sign=unit.sign)
     found = references(
         model, both, against, also={"exemplars": record}, similarity=judge, seed=drawing.seed, workers=workers,
-        keep=folder.arrays, progress=progress,
+        keep=folder, engine=engine, progress=progress,
     )  # fmt: skip
     clock.lap("images")
     certificates = render(
         model, both, folder, drawing, references=found.units, spectrum=found.spectrum, similarity=judge,
-        progress=progress,
+        engine=engine, progress=progress,
     )  # fmt: skip
     clock.lap("pictures")
     exemplars = assemble(model, against, {readout.name: record}, found.skipped, k=k, reduce="max")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .classifier import feature_layer, find_classifier
+from .classifier import Classifier, classifier_at, feature_layer, find_classifier, same
 from .errors import UserError
+from .models import Model
 from .target import NotAllowedError, Target
+
+# The question whose answer is a layer and the classifier that gets its maps' means.
+_POOLED = "whose means are classified"
 
 
 def cam(target: Target, image: Tensor) -> tuple[Tensor, str]:
@@ -19,18 +23,37 @@ def cam(target: Target, image: Tensor) -> tuple[Tensor, str]:
     unit = target.unit
     if not unit.is_class or unit.vectors:
         raise NotAllowedError(f"CAM explains classes by their weights; {unit} is none: Grad-CAM (gradcam) does it.")
+    findings = target.model.findings
+    layer, name = findings.look(_POOLED, lambda: _search(target.model))
+    maps, classifier, adds_up = _read(target, image, layer, name)
+    if not adds_up:  # to the weights of then, two layers may have been the same
+        layer, name = findings.keep(_POOLED, _search(target.model))
+        maps, classifier, _ = _read(target, image, layer, name)
+    return torch.einsum("chw,c->hw", maps, classifier.weight[unit.channel] * unit.sign), f"at {layer}"
+
+
+def _read(target: Target, image: Tensor, layer: str, name: str) -> tuple[Tensor, Classifier, bool]:
+    """A layer's maps of an image, the classifier, and whether the maps' means are what it makes the logits of."""
+    maps, logits = target.beside(layer, image)
+    classifier = classifier_at(target.trunk.network, name, exact=True)
+    means = maps.mean((2, 3))
+    fits = means.shape[1] == classifier.weight.shape[1]
+    return maps[0], classifier, fits and same(means @ classifier.weight.T + classifier.bias, logits)
+
+
+def _search(model: Model) -> tuple[str, str]:
+    """The layer whose maps' means are the features, and the classifier that gets them; `NotAllowedError` for none."""
     try:
-        classifier = find_classifier(target.model)
-        layer = feature_layer(target.model, classifier) if classifier.exact else None
+        classifier = find_classifier(model)
+        layer = feature_layer(model, classifier) if classifier.exact else None
     except UserError as error:
         raise NotAllowedError(f"{error} Grad-CAM (gradcam) does without.") from error
     if layer is None:
         raise NotAllowedError(
-            f"CAM needs features that are means of a map, and those of {target.model.name} are none: Grad-CAM "
+            f"CAM needs features that are means of a map, and those of {model.name} are none: Grad-CAM "
             "(gradcam) does without."
         )
-    maps, _ = target.maps(layer, image)
-    return torch.einsum("chw,c->hw", maps[0], classifier.weight[unit.channel] * unit.sign), f"at {layer}"
+    return layer, classifier.name
 
 
 def grad_cam(target: Target, image: Tensor, *, layer: str = "") -> tuple[Tensor, str]:

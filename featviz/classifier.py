@@ -45,17 +45,22 @@ def find_classifier(model: Model) -> Classifier:
         result = network(torch.full((1, model.preprocess.channels, *model.preprocess.size), 0.25))
     result = result[0] if isinstance(result, (tuple, list)) else result
     names = {name: modules[name] for name in outputs if _is_linear(modules[name])}
-    same = [name for name in names if isinstance(outputs[name], Tensor) and _equal(outputs[name], result)]
+    equal = [name for name in names if isinstance(outputs[name], Tensor) and same(outputs[name], result)]
     last = next(reversed(outputs), "")
-    name = same[-1] if same else (_named(network, names) or (last if last in names else ""))
+    name = equal[-1] if equal else (_named(network, names) or (last if last in names else ""))
     if not name:
         raise UserError(
             f"{model.name} has no linear head: what it returns comes from no linear layer or 1 x 1 convolution."
         )
-    module: Any = names[name]
-    weight = module.weight.detach().float().flatten(1)
-    bias = torch.zeros(len(weight)) if module.bias is None else module.bias.detach().float()
-    return Classifier(name, weight.clone(), bias.clone(), bool(same))
+    return classifier_at(network, name, exact=bool(equal))
+
+
+def classifier_at(network: nn.Module, name: str, *, exact: bool) -> Classifier:
+    """The linear layer of this name as a classifier, with copies of its weights."""
+    module: Any = network.get_submodule(name)
+    weight = module.weight.detach().float().cpu().flatten(1)
+    bias = torch.zeros(len(weight)) if module.bias is None else module.bias.detach().float().cpu()
+    return Classifier(name, weight.clone(), bias.clone(), exact)
 
 
 def without_classifier(model: Model, classifier: Classifier) -> Model:
@@ -75,7 +80,7 @@ def without_classifier(model: Model, classifier: Classifier) -> Model:
     if (
         not classifier.exact
         or not fits
-        or not _equal(features.flatten(1) @ classifier.weight.T + classifier.bias, logits)
+        or not same(features.flatten(1) @ classifier.weight.T + classifier.bias, logits)
     ):
         raise UserError(
             f"{model.name} does more with {classifier.name} than multiply its features by it: its answers cannot be "
@@ -100,7 +105,7 @@ def feature_layer(model: Model, classifier: Classifier) -> str | None:
             maps = infer_layout(network, name, output, batch=1, size=size).maps(output)
         except UserError:
             continue
-        if maps.shape[2] * maps.shape[3] > 1 and _equal(maps.mean((2, 3)), features):
+        if maps.shape[2] * maps.shape[3] > 1 and same(maps.mean((2, 3)), features):
             return name
     return None
 
@@ -111,7 +116,8 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
 
 
-def _equal(found: Tensor, expected: Any) -> bool:
+def same(found: Tensor, expected: Any) -> bool:
+    """Whether one is as many numbers as the other, and the same but for rounding."""
     if not isinstance(expected, Tensor) or found.numel() != expected.numel():
         return False
     scale = float(expected.abs().max()) + 1e-12

@@ -73,6 +73,21 @@ class ClassEffects:
         before the layer, as inside a residual block it does.
         """
         n, k = positions.shape[:2]
+        try:
+            return self._of(images, positions)
+        except RuntimeError as error:
+            if not out_of_memory(error) or n * k == 1:
+                raise
+        # Copies of what follows the layer, one for each position, are more than a scan's batch was tried with.
+        parts = (
+            zip(images.tensor_split(2), positions.tensor_split(2))
+            if n > 1
+            else ((images, half) for half in positions.tensor_split(2, 1))
+        )
+        return torch.cat([self(*part) for part in parts], 0 if n > 1 else 1)
+
+    def _of(self, images: Tensor, positions: Tensor) -> Tensor:
+        n, k = positions.shape[:2]
         flat = positions.reshape(n * k, 2)
         if n > 1 and k > 1 and not self._inside:
             try:

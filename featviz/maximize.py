@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import operator
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .ascent import Ascent, to_bytes
+from .batch_size import chunk_by_trying, whole_groups
 from .canvas import Canvas, CanvasMaker, canvas_maker, with_alpha
 from .errors import UserError
 from .lucent import Borrowed, as_maker, as_transform, from_lucent_objective, is_lucent_objective
@@ -27,9 +27,6 @@ from .units import objective as unit_objective
 from .units import parse_units
 from .watch import Moment
 
-# Pixels per micro-batch, from benchmarks/batches.py: more leave the processor's cache and cost more each, fewer are
-# outweighed by what a pass costs whatever its size.
-CPU_PIXELS, GPU_PIXELS = 2**17, 2**21
 DEFAULT_TRANSFORM = Affine(shift=8, scale=(0.9, 1.1), degrees=10)
 
 
@@ -122,7 +119,7 @@ def maximize(
         clip=clip,
         patience=patience,
     )
-    chunk = whole_groups(chunk or chunk_for(trunk.input_size(height_width), trunk.device), objective.group)
+    chunk = whole_groups(chunk or chunk_by_trying(trunk, height_width, len(wanted.numbers)), objective.group)
 
     kept: list[Pictures] = []
     position = 0
@@ -152,17 +149,6 @@ def _ours(objective: Objective | Any, model: Model, batch: int) -> Objective:
         f"an objective is one of ours, one of lucent's or a unit's address; got {type(objective).__name__}. "
         "objectives.on(layer, function) makes one of any function of a layer's maps."
     )
-
-
-def chunk_for(size: tuple[int, int], device: torch.device) -> int:
-    """Pictures of `size` per micro-batch on a device, a power of two: 8 of 128 x 128, 16 of 96 x 96 on a CPU."""
-    pixels = CPU_PIXELS if device.type == "cpu" else GPU_PIXELS
-    return int(2 ** min(max(round(math.log2(pixels / (size[0] * size[1]))), 2), 8))
-
-
-def whole_groups(chunk: int, group: int) -> int:
-    """The largest number of pictures up to `chunk` that are whole groups, at least one."""
-    return max(chunk // group, 1) * group
 
 
 def generator_for(seed: int, key: str, attempt: int = 0) -> torch.Generator:

@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import is_not
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import timm
 import torch
@@ -22,6 +23,7 @@ from .errors import UserError, closest, unknown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,31 @@ class Preprocess:
         """Images (n, channels, h, w) in [0, 1] -> what the network expects."""
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (images - mean) / std
+
+
+class Findings:
+    """What was found out about a network's layers, forgotten as soon as one of its modules is another one.
+
+    Weights may change at any time, so that what hangs on them is no finding, or is checked where it is used.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network, self._modules, self._known = network, list[nn.Module](), dict[str, Any]()
+
+    def look(self, question: str, find: Callable[[], Found]) -> Found:
+        """The answer, by `find` where there is none yet."""
+        modules = list(self._network.modules())
+        if len(modules) != len(self._modules) or any(map(is_not, modules, self._modules)):
+            self._modules, self._known = modules, {}
+        if question not in self._known:
+            self.keep(question, find())
+        answer: Found = self._known[question]
+        return answer
+
+    def keep(self, question: str, answer: Found) -> Found:
+        """The answer, from now on."""
+        self._known[question] = answer
+        return answer
 
 
 @dataclass(frozen=True)
@@ -97,7 +124,7 @@ class Model:
         Raises `UserError` naming the three closest classes when there is none.
         """
         text = str(name).strip()
-        if re.fullmatch(r"\d+", text):
+        if re.fullmatch(r"\d{1,18}", text):  # Python reads no number of more than some thousand digits
             if self.labels and int(text) >= len(self.labels):
                 raise UserError(f"no class {text}: {self.name} has classes 0 to {len(self.labels) - 1}.")
             return int(text)
@@ -121,6 +148,11 @@ class Model:
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What a look at the network has found out: for what follows from its layers, never for its weights."""
+        return Findings(self.network)
 
 
 class Embedded(NamedTuple):

@@ -146,7 +146,7 @@ def direction(
     power trades strength for purity; the floor keeps a gradient where the cosine is negative. whitening: (channels,
     channels), v becomes v @ whitening: with the inverse second moment of the layer, what sets v apart from the rest
     counts, not what all activations share. Carter et al. 2019, "Activation Atlas", which gives
-    (h.v)**(n+1) / (|h| |v|)**n.
+    `(h.v)**(n+1) / (|h| |v|)**n`.
     """
     unit_vectors = torch.nn.functional.normalize(vectors if whitening is None else vectors @ whitening, dim=1)
 

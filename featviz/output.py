@@ -8,17 +8,20 @@ import os
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import UserError
+from .keep import Arrays
+from .lock import Lock
 
-Arrays = dict[str, NDArray[Any]]
+# What stands in the place of a draft's identity while a folder is emptied.
+_CLEARING = {"clearing": True}
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,28 @@ class OutputFolder:
 
     path: Path
     identity: Mapping[str, Any]
+    lock: Lock | None = None
 
     @classmethod
-    def claim(cls, path: str | Path, identity: Mapping[str, Any], *, overwrite: bool = False) -> OutputFolder:
+    def claim(
+        cls,
+        path: str | Path,
+        identity: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        unchanged: Mapping[str, Any] | None = None,
+    ) -> OutputFolder:
         """Take `path` for the work that `identity` describes (settings and fingerprints, as JSON holds them).
 
         A new or empty folder is taken; one that this very work left, finished or not, is taken up again. Anything else
-        is refused with a `UserError` and stays untouched, unless `overwrite` and the folder is one of ours.
+        is refused with a `UserError` and stays untouched, unless `overwrite` and the folder is one of ours. unchanged:
+        what an unfinished folder has to agree in besides, such as when images were changed last. A folder in which
+        another process works is refused.
         """
         path = Path(path)
         identity = json.loads(json.dumps(identity))
-        folder = cls(path, identity)
+        begun = {**identity, **json.loads(json.dumps(unchanged or {}))}
+        folder = cls(path, identity, Lock(path / "draft" / "lock"))
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {str(path)!r} is a file; give a folder.")
         found = folder._found()
@@ -49,18 +63,22 @@ class OutputFolder:
         others = path.is_dir() and found is None and any(entry.name != "draft" for entry in path.iterdir())
         if others:
             raise UserError(f"--out {str(path)!r} holds other files; give a new or empty folder.")
-        if found is not None and found != identity:
-            if not overwrite:
-                raise UserError(_refusal(path, folder.finished, found, identity))
-            folder._clear()
-        elif found is not None and overwrite:
-            folder._clear()
+        wanted = identity if folder.finished else begun
+        fresh = overwrite or found == _CLEARING
+        if found is not None and found != wanted and not fresh:
+            raise UserError(_refusal(path, folder.finished, found, wanted))
         try:
-            folder.draft.mkdir(parents=True, exist_ok=True) if not folder.finished else None
-            if not folder.finished:
-                folder.write_json("draft/identity.json", identity)
-            elif folder.draft.is_dir():
-                shutil.rmtree(folder.draft)  # killed between the manifest and this
+            if folder.finished and not fresh:
+                shutil.rmtree(folder.draft, ignore_errors=True)  # killed between the manifest and this
+                return folder
+            folder.draft.mkdir(parents=True, exist_ok=True)
+            folder._take_lock()
+            if folder.finished and not fresh:  # by another run, while this one was looking
+                folder._let_go()
+                return cls.claim(path, identity, unchanged=unchanged)
+            if found is None or fresh:
+                folder._clear()
+            folder.write_json("draft/identity.json", begun)
         except OSError as error:
             raise UserError(f"--out {str(path)!r} cannot be written: {error.strerror}.") from error
         return folder
@@ -73,18 +91,28 @@ class OutputFolder:
     def finished(self) -> bool:
         return (self.path / "manifest.json").is_file()
 
+    def has(self, name: str) -> bool:
+        """Whether the named intermediate result is there."""
+        return zipfile.is_zipfile(self.draft / f"{name}.npz")
+
+    def room(self, name: str) -> Path | None:
+        """An empty folder in the draft, for files that are mapped into memory rather than read."""
+        room = self.draft / f"{name}.room"
+        shutil.rmtree(room, ignore_errors=True)
+        room.mkdir(parents=True)
+        return room
+
     def arrays(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """The named intermediate result, from the draft where an earlier run left it, else computed and kept."""
-        file = self.draft / f"{name}.npz"
-        if file.is_file():
-            return _load_arrays(file)
+        if self.has(name):
+            return _load_arrays(self.draft / f"{name}.npz")
         made = compute()
         self.write(f"draft/{name}.npz", lambda path: _save_arrays(path, made))
         return made
 
     def latest(self, name: str) -> tuple[int, Arrays] | None:
         """How far the named step-by-step work had come, and what it had made by then; None before its first step."""
-        files = sorted(self.draft.glob(f"{name}-*.npz"))
+        files = sorted(file for file in self.draft.glob(f"{name}-*.npz") if zipfile.is_zipfile(file))
         return (int(files[-1].stem.removeprefix(f"{name}-")), _load_arrays(files[-1])) if files else None
 
     def advance(self, name: str, step: int, arrays: Arrays) -> None:
@@ -105,6 +133,7 @@ class OutputFolder:
         try:
             fill(Path(temporary))
             Path(temporary).chmod(0o644)
+            _reach_the_disk(Path(temporary))
             Path(temporary).replace(target)
         finally:
             Path(temporary).unlink(missing_ok=True)
@@ -127,23 +156,41 @@ class OutputFolder:
     def finish(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, last of all, and drop the draft."""
         self.write_json("manifest.json", {**manifest, "identity": self.identity})
+        self._let_go()
+
+    def _take_lock(self) -> None:
+        if self.lock is not None and not self.lock.acquire():
+            raise UserError(
+                f"--out {str(self.path)!r} is being written by another run (process {self.lock.holder()}). Wait for "
+                "it, or give another folder."
+            )
+
+    def _let_go(self) -> None:
+        """Drop the draft, then the lock: a run that was waiting for it finds nothing left to do."""
         shutil.rmtree(self.draft, ignore_errors=True)
+        if self.lock is not None:
+            self.lock.release()
 
     def _found(self) -> Any:
         """The identity of the work that left this folder, None if there was none."""
-        for name in ("manifest.json", "draft/identity.json"):
+        for name in ("draft/identity.json", "manifest.json"):
             file = self.path / name
             if file.is_file():
                 try:
                     content = json.loads(file.read_text(encoding="utf-8"))
-                    return content["identity"] if name == "manifest.json" else content
+                    if name == "manifest.json" or content == _CLEARING or not self.finished:
+                        return content["identity"] if name == "manifest.json" else content
                 except (ValueError, KeyError, TypeError):
                     return {}
         return None
 
     def _clear(self) -> None:
-        for entry in self.path.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        """Remove everything but the lock, which stays held; a run killed meanwhile leaves word of it."""
+        marker = self.write_json("draft/identity.json", _CLEARING)
+        kept = (marker, self.draft) if self.lock is None else (marker, self.draft, self.lock.file)
+        for entry in [*self.path.iterdir(), *self.draft.iterdir()]:
+            if entry not in kept:
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def safe_name(name: str) -> str:
@@ -159,6 +206,12 @@ def safe_name(name: str) -> str:
 def _load_arrays(file: Path) -> Arrays:
     with np.load(file, allow_pickle=False) as stored:
         return {key: stored[key] for key in stored.files}
+
+
+def _reach_the_disk(path: Path) -> None:
+    """Else a power cut may leave a name without its data."""
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def _save_arrays(path: Path, arrays: Arrays) -> None:

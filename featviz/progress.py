@@ -55,7 +55,8 @@ def bars(quiet: bool = False) -> Iterator[Progress]:
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = live.add_task(stage, total=total)
+                # What an earlier run did says nothing of how fast this one is.
+                tasks[stage] = live.add_task(stage, total=total, completed=done)
             live.update(tasks[stage], completed=done, total=total)
 
         yield report

@@ -12,7 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 # Share of the gradient that passes where the rectifier's own is nothing.
 LEAK = 0.1
-# (the gradient that comes, the function's slope, where it was given more than 0) -> the gradient that goes on
+# (the gradient that comes, the function's slope, where it was given more than 0) -> the gradient that goes on. Of a
+# ReLU, the latter two are one tensor of 0 and 1.
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -72,7 +73,8 @@ class BackwardRule(TorchFunctionMode):
         in_place = func in _IN_PLACE or kwargs.get("inplace") is True or any(each is True for each in args[1:])
         rest = {key: value for key, value in kwargs.items() if key != "inplace"}
         bounds = tuple(argument for argument in args[1:] if not isinstance(argument, bool))
-        result: Tensor = _Ruled.apply(args[0], lambda x: function(x, *bounds, **rest), self.rule)
+        plain = function if function is F.relu else lambda x: function(x, *bounds, **rest)
+        result: Tensor = _Ruled.apply(args[0], plain, self.rule)
         return args[0].copy_(result) if in_place else result
 
 
@@ -91,7 +93,13 @@ class LeakyGradients(BackwardRule):
     """
 
     def __init__(self) -> None:
-        super().__init__(lambda gradient, slope, above: gradient * torch.where(slope == 0, LEAK, slope))
+        super().__init__(_leaky)
+
+
+def _leaky(gradient: Tensor, slope: Tensor, above: Tensor) -> Tensor:
+    # slope, or LEAK where that is 0: several times as fast as torch.where, and the same to the last bit.
+    shut = slope.abs().sign_().neg_().add_(1)
+    return gradient * shut.mul_(LEAK).add_(slope)
 
 
 class _Ruled(torch.autograd.Function):
@@ -99,16 +107,21 @@ class _Ruled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], rule: Rule) -> Tensor:
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            result = function(leaf)
-        (slope,) = torch.autograd.grad(result, leaf, torch.ones_like(result))
-        # A bit for each value, not the input itself: the network may change that in place.
-        ctx.save_for_backward(slope, leaf.detach() > 0)
+        if function is F.relu:  # by far the most frequent: what is above 0 has a slope of 1, all else of 0
+            result = F.relu(x)
+            ctx.save_for_backward(result.sign())
+        else:
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                result = function(leaf)
+            (slope,) = torch.autograd.grad(result, leaf, torch.ones_like(result))
+            # A bit for each value, not the input itself: the network may change that in place.
+            ctx.save_for_backward(slope, x > 0)
         ctx.rule = rule
         return result.detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        slope, above = ctx.saved_tensors
+        slope, *others = ctx.saved_tensors
+        above = others[0] if others else slope
         return ctx.rule(gradients[0], slope, above), None, None

@@ -13,7 +13,7 @@ from .trunk import Trunk
 
 
 def inversion(model: Model, layer: str, images: Tensor) -> Objective:
-    """Show what a layer keeps of each image: 1 - |h - h*|^2 / |h*|^2, 1 where the picture's h is the image's h*.
+    """Show what a layer keeps of each image: `1 - |h - h*|^2 / |h*|^2`, 1 where the picture's h is the image's `h*`.
 
     images: (pictures, channels, h, w) in [0, 1], as large as the pictures. Mahendran and Vedaldi 2015, "Understanding
     Deep Image Representations by Inverting Them". Raises `UserError` for images that the network does not take.

@@ -8,7 +8,6 @@ from torch import Tensor
 from .occlusion import filled
 from .rectifiers import BackwardRule, Rule
 from .target import Target
-from .units import Unit
 
 _STEPS = 128
 
@@ -42,7 +41,13 @@ def guided_backpropagation(target: Target, image: Tensor) -> tuple[Tensor, str]:
 
     Springenberg, Dosovitskiy, Brox and Riedmiller 2014, "Striving for Simplicity".
     """
-    return _by_rule(target, image, lambda gradient, slope, above: gradient.relu() * above * (slope > 0))
+    return _by_rule(target, image, _guided)
+
+
+def _guided(gradient: Tensor, slope: Tensor, above: Tensor) -> Tensor:
+    # Products of numbers: many times as fast as those of numbers and truth values.
+    passed = gradient.relu().mul_(above.to(gradient.dtype))
+    return passed if above is slope else passed.mul_(slope.sign().relu_())
 
 
 def deconvolution(target: Target, image: Tensor) -> tuple[Tensor, str]:
@@ -68,8 +73,7 @@ def _at_strongest(target: Target, image: Tensor) -> Target:
     if values.numel() == 1:
         return target
     row, column = divmod(int(values.argmax()), values.shape[1])
-    place = Unit(unit.layer, unit.channel, (row, column), unit.sign, unit.vectors)
-    return Target(target.model, place)
+    return target.at((row, column))
 
 
 def _by_rule(target: Target, image: Tensor, rule: Rule) -> tuple[Tensor, str]:

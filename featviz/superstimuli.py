@@ -4,102 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import Any, Literal, get_args
+from functools import cached_property, partial
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from .canvas import CANVASES, DECAY, CanvasMaker, Fourier, canvas_maker
+from .batch_size import chunk_for, whole_groups
 from .certificate import Certificate, Reference, certificate_trunk, certify
-from .errors import UserError, unknown
+from .drawing import Drawing
+from .engine import LOCAL, Engine, Place, Report, Work, shares
+from .errors import UserError
+from .keep import Arrays
 from .layers import OUTPUT
-from .maximize import DEFAULT_TRANSFORM, Pictures, chunk_for, maximize, over_grey, whole_groups
+from .maximize import Pictures, maximize, over_grey
 from .mis import features, mechanistic_interpretability
 from .models import Model
 from .objectives import Objective, diverse
-from .output import Arrays, OutputFolder
+from .output import OutputFolder
 from .path_similarity import path_layers
 from .progress import Progress, silent
 from .spectrum import Spectrum
-from .transforms import Affine
-from .trunk import Precision, Trunk
+from .trunk import Trunk
 from .units import Unit, objective
 
-Transparency = Literal["none", "learned", "importance"]
 # Importance above this share of a picture's largest is opaque: a few pixels would otherwise leave nothing else to see.
 OPAQUE = 0.3
-# The exponent of 1 / f for classes: with DECAY their objects drown in large blotches.
-CLASS_DECAY = 1.3
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How superstimuli are drawn.
-
-    `size` 0: the network's own input size for classes and neurons, 128 for channels; `lr` 0: the canvas's own;
-    `diversity`: so many pictures per unit, unlike each other; `transparency`: `learned`, an opacity is drawn with the
-    picture, or `importance`, what moved the unit is opaque; `start`: an image file to begin at; `precision` and
-    `compiled`: see `Trunk`. The other fields are `maximize`'s.
-    """
-
-    canvas: str = "fourier"
-    size: int = 0
-    steps: int = 256
-    lr: float = 0.0
-    attempts: int = 1
-    diversity: int = 1
-    transparency: Transparency = "none"
-    start: str = ""
-    settle: float = 0.0
-    precision: Precision = "float32"
-    compiled: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.size and self.size < 16:
-            raise UserError(f"--size starts at 16, or is 0 for the default; got {self.size}.")
-        if self.steps < 1 or self.attempts < 1:
-            raise UserError(f"--steps and --attempts start at 1; got {self.steps} and {self.attempts}.")
-        if not 0 <= self.lr < 10:
-            raise UserError(f"--lr lies between 0 (the canvas's own) and 10; got {self.lr}.")
-        if self.canvas not in CANVASES:
-            raise unknown("canvas", self.canvas, list(CANVASES))
-        if self.canvas == "cppn" and self.start:
-            raise UserError("the canvas cppn cannot begin at an image; fourier, pixel and maco can.")
-        if not 1 <= self.diversity <= 16:
-            raise UserError(f"--diversity lies between 1 and 16; got {self.diversity}.")
-        if self.transparency not in get_args(Transparency):
-            raise unknown("transparency", self.transparency, list(get_args(Transparency)))
-        if self.precision not in get_args(Precision):
-            raise unknown("precision", self.precision, list(get_args(Precision)))
-        if not 0 <= self.settle <= 1:
-            raise UserError(f"--settle is a share of the steps, from 0 to 1; got {self.settle}.")
-
-    def pixels(self, unit: Unit, model: Model) -> tuple[int, int]:
-        """(height, width) of the unit's picture."""
-        if self.size:
-            return (self.size, self.size)
-        return model.preprocess.size if unit.position is not None or unit.is_class else (128, 128)
-
-    def transform(self, unit: Unit, model: Model) -> Affine:
-        """What the unit's picture must survive.
-
-        A class is one thing of any size anywhere, so it is looked at from near and far; a channel repeats itself.
-        """
-        if not unit.is_class:
-            return DEFAULT_TRANSFORM
-        return Affine(shift=min(self.pixels(unit, model)) / 5, scale=(0.6, 1.4), degrees=15)
-
-    def maker(self, unit: Unit, spectrum: Spectrum | None = None) -> CanvasMaker:
-        """The canvas that `canvas` names; `maco` takes a spectrum."""
-        if self.canvas == "fourier":
-            return partial(Fourier, decay=CLASS_DECAY if unit.is_class else DECAY)
-        return canvas_maker(self.canvas, spectrum)
 
 
 def check(model: Model, units: Sequence[Unit], drawing: Drawing) -> None:
@@ -128,6 +63,7 @@ def render(
     spectrum: Spectrum | None = None,
     start: Tensor | None = None,
     similarity: Model | None = None,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
 ) -> list[Certificate]:
     """Draw every unit's superstimuli into a claimed folder and certify them.
@@ -136,14 +72,15 @@ def render(
     interruptions. What a stopped run left is not drawn again. references: what a data set says about each unit.
     spectrum: for the canvas `maco`. start: (channels, h, w) in [0, 1] to begin at, resized to the pictures' size.
     similarity: a network whose output is its features, for the interpretability score of units drawn with their
-    opposites.
+    opposites. engine: where the pictures are drawn.
 
     Olah, Mordvintsev and Schubert 2017, "Feature Visualization"; activation on the saved picture: ours.
     """
     units = list(dict.fromkeys(units))
     drawn: dict[Unit, Arrays] = {}
     for group in _groups(units, drawing, model):
-        _draw_group(model, group, folder, drawing, spectrum, start, drawn, len(units), progress)
+        how = _GroupDrawing(model, tuple(group), drawing, spectrum, start)
+        drawn |= _draw_group(how, folder, engine, len(drawn), len(units), progress)
     certificates = _certify(model, units, drawn, folder, drawing, references or {}, progress)
     if similarity is not None:
         certificates = _interpretability(units, certificates, drawn, references or {}, similarity)
@@ -152,64 +89,97 @@ def render(
 
 
 def _draw_group(
-    model: Model,
-    group: list[Unit],
-    folder: OutputFolder,
-    drawing: Drawing,
-    spectrum: Spectrum | None,
-    start: Tensor | None,
-    drawn: dict[Unit, Arrays],
-    total: int,
-    progress: Progress,
-) -> None:
-    """Add the pictures of units that one objective holds, micro-batch by micro-batch, each kept once it is drawn."""
-    facets = drawing.diversity
-    wanted, trunk = _objective(model, group, drawing)
-    size = drawing.pixels(group[0], model)
-    kept = {unit for unit in group if _draft(folder, unit).is_file()}
-    missing = [number for number, unit in enumerate(group) if unit not in kept]
-    chunk = whole_groups(chunk_for(trunk.input_size(size), trunk.device), facets)
-    block = chunk // facets
-    for first in range(0, len(missing), block):
-        numbers = missing[first : first + block]
-        before = len(drawn) + len(kept) + first
+    how: _GroupDrawing, folder: OutputFolder, engine: Engine, before: int, of: int, progress: Progress
+) -> dict[Unit, Arrays]:
+    """The pictures of units that one objective holds, micro-batch by micro-batch, each unit's kept once it is drawn."""
+    names = {unit: file_name(unit).removesuffix(".png") for unit in how.group}
+    missing = [number for number, unit in enumerate(how.group) if not folder.has(names[unit])]
+    jobs = [missing[start : start + how.block] for start in range(0, len(missing), how.block)]
 
-        def report(stage: str, step: int, steps: int, before: int = before, now: int = len(numbers)) -> None:
-            progress("drawing", before + now * step // steps, total)
+    def told(stage: str, done: int, total: int) -> None:
+        progress(stage, before + len(how.group) - total + done, of)
 
-        pictures = maximize(
+    report = shares(told, "drawing", [len(job) for job in jobs])
+    for job, arrays in zip(jobs, engine.map(how, jobs, report), strict=True):
+        for place, number in enumerate(job):
+            own = {key: values[place] for key, values in arrays.items()}
+            folder.arrays(names[how.group[number]], partial(dict, own))
+    progress("drawing", before + len(how.group), of)
+    return {unit: folder.arrays(name, dict) for unit, name in names.items()}
+
+
+@dataclass(frozen=True)
+class _GroupDrawing:
+    """Draws units that one objective holds, for a worker anywhere."""
+
+    model: Model
+    group: tuple[Unit, ...]
+    drawing: Drawing
+    spectrum: Spectrum | None
+    start: Tensor | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.drawing.pixels(self.group[0], self.model)
+
+    @cached_property
+    def block(self) -> int:
+        """Units of one micro-batch."""
+        size = Trunk(self.model, [self.group[0].layer], fold=False).input_size(self.size)
+        facets = self.drawing.diversity
+        return whole_groups(chunk_for(size, self.model.device), facets) // facets
+
+    def __call__(self, place: Place) -> Work:
+        model = self.model if place.device is None else self.model.to(place.device)
+        wish, trunk = _objective(model, self.group, self.drawing)
+        facets, block = self.drawing.diversity, self.block
+
+        def work(jobs: Sequence[Sequence[int]], report: Report) -> Iterator[Arrays]:
+            for number, units in enumerate(jobs):
+                pictures = self._drawn(model, wish, trunk, units, block * facets, partial(report, number))
+                rows = [slice(place * facets, (place + 1) * facets) for place in range(len(units))]
+                each = [_as_arrays(pictures, part) for part in rows]
+                yield {key: np.stack([arrays[key] for arrays in each]) for key in each[0]}
+
+        return work
+
+    def _drawn(
+        self,
+        model: Model,
+        wish: Objective,
+        trunk: Trunk,
+        units: Sequence[int],
+        chunk: int,
+        told: Callable[[float], None],
+    ) -> Pictures:
+        drawing, unit, facets = self.drawing, self.group[0], self.drawing.diversity
+        return maximize(
             model,
-            wanted,
-            keys=[_key(unit, facet) for unit in group for facet in range(facets)],
-            pictures=[number * facets + facet for number in numbers for facet in range(facets)],
-            size=size,
+            wish,
+            keys=[_key(unit, facet) for unit in self.group for facet in range(facets)],
+            pictures=[number * facets + facet for number in units for facet in range(facets)],
+            size=self.size,
             steps=drawing.steps,
             lr=drawing.lr or None,
             attempts=drawing.attempts,
-            canvas=drawing.maker(group[0], spectrum),
-            transform=drawing.transform(group[0], model),
-            start=None if start is None else _resized(start, size),
+            canvas=drawing.maker(unit, self.spectrum),
+            transform=drawing.transform(unit, model),
+            start=None if self.start is None else _resized(self.start, self.size),
             alpha=drawing.transparency == "learned",
             importance=drawing.transparency == "importance",
             settle=drawing.settle,
             seed=drawing.seed,
             chunk=chunk,
             trunk=trunk,
-            progress=report,  # type: ignore[arg-type]  # its two further arguments have defaults
+            progress=lambda stage, done, total: told(done / total),
         )
-        for place, number in enumerate(numbers):
-            rows = slice(place * facets, (place + 1) * facets)
-            folder.arrays(_draft(folder, group[number]).stem, partial(_as_arrays, pictures, rows))
-    for unit in group:
-        drawn[unit] = folder.arrays(_draft(folder, unit).stem, dict)
-    progress("drawing", len(drawn), total)
 
 
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(image[None], size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
-def _objective(model: Model, group: list[Unit], drawing: Drawing) -> tuple[Objective, Trunk]:
+def _objective(model: Model, group: Sequence[Unit], drawing: Drawing) -> tuple[Objective, Trunk]:
     """What excites each of the group's units, `diversity` pictures for each, and the trunk that reads it."""
     layer = group[0].layer
     # On a vector of logits there is no texture to tell apart; the layer before them has one.
@@ -272,10 +242,6 @@ def _groups(units: Sequence[Unit], drawing: Drawing, model: Model) -> list[list[
     for unit in units:
         groups.setdefault((unit.layer, unit.position, drawing.pixels(unit, model)), []).append(unit)
     return list(groups.values())
-
-
-def _draft(folder: OutputFolder, unit: Unit) -> Any:
-    return folder.draft / f"{file_name(unit)}.npz"
 
 
 def _as_arrays(pictures: Pictures, rows: slice) -> Arrays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -14,9 +15,9 @@ from .classifier import find_classifier
 from .errors import UserError
 from .layers import OUTPUT, infer_layout, layer_names, read, replaced
 from .models import Model
-from .objectives import Activations
+from .objectives import Activations, dot
 from .trunk import Trunk, out_of_memory
-from .units import Unit, objective
+from .units import Unit
 
 # Images in one forward or backward pass.
 BATCH = 16
@@ -53,12 +54,22 @@ class Target:
 
     def __init__(self, model: Model, unit: Unit) -> None:
         self.model, self.unit = model, unit
-        layer = fitting(model, lambda: _logits(model)) if unit.is_class else unit.layer
-        self.trunk = Trunk(model, [layer], fold=False)
-        self._layer, channels = layer, fitting(model, lambda: self.trunk.map_size(layer)[0])
+        self._layer, channels = model.findings.look(
+            f"where {unit.layer} is read", lambda: fitting(model, lambda: _read_at(model, unit.layer))
+        )
+        self.trunk = Trunk(model, [self._layer], fold=False)
         if not unit.vectors and not 0 <= unit.channel < channels:
             raise UserError(f"{unit.layer!r} has channels 0 to {channels - 1}; {unit} is none of them.")
-        self._objective = objective([replace(unit, layer=layer)], self.trunk)
+        self._vector = unit.direction(channels)
+        self._objective = dot(self._layer, self._vector[None], at=unit.position)
+
+    def at(self, place: tuple[int, int]) -> Target:
+        """The same at one place (row, column) of its layer's map, on the same copy of the network."""
+        twin = copy.copy(self)
+        vars(twin).pop("last_map", None)
+        twin.unit = replace(self.unit, position=place)
+        twin._objective = dot(self._layer, twin._vector[None], at=place)
+        return twin
 
     def __call__(self, images: Tensor) -> Tensor:
         """Activations (n,) of images (n, channels, h, w) in [0, 1]."""
@@ -109,13 +120,22 @@ class Target:
         gradient = torch.zeros_like(kept[0]) if gradient is None else gradient
         return layout.maps(kept[0].detach()).cpu(), layout.maps(gradient).cpu()
 
+    def beside(self, layer: str, images: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's maps (n, channels, rows, columns) and those of the unit's own, on the CPU, without a derivative."""
+        network, size = self.trunk.network, self.trunk.preprocess.size
+        with torch.inference_mode(), read(network, [layer]) as outputs:
+            own = self.trunk(images.to(self.trunk.device))[self._layer]
+        layout = infer_layout(network, layer, outputs[layer], batch=len(images), size=size)
+        return layout.maps(outputs[layer]).cpu(), own.cpu()
+
     @cached_property
     def last_map(self) -> str:
         """The last layer with a map, of more than one place, that the unit depends on: where class maps are read."""
         preprocess = self.trunk.preprocess
         generator = torch.Generator().manual_seed(0)
         probe = torch.rand(1, preprocess.channels, *preprocess.size, generator=generator)
-        for name in reversed(self._maps(probe)):
+        names = self.model.findings.look(f"maps up to {self.unit.layer}", lambda: self._maps(probe))
+        for name in reversed(names):
             try:
                 _, gradient = self.maps(name, probe)
             except (UserError, RuntimeError):  # a layer beside the unit, or one whose output is used in place
@@ -144,19 +164,24 @@ class Target:
         return found
 
 
-def _logits(model: Model) -> str:
-    """The layer that returns a network's logits: the output, or the linear layer before a softmax or its logarithm."""
-    trunk = Trunk(model, [OUTPUT], fold=False)
+def _read_at(model: Model, layer: str) -> tuple[str, int]:
+    """Where a layer's units are read, and its channels: the layer itself, for classes the one of the logits.
+
+    Those are the output, or what the linear layer before a softmax or its logarithm returns.
+    """
+    trunk = Trunk(model, [layer], fold=False)
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(2, model.preprocess.channels, *model.preprocess.size, generator=generator)
     with torch.inference_mode():
-        output = trunk(probe.to(trunk.device))[OUTPUT]
-    if output[0, 0].numel() != 1 or output.shape[1] < 2:
-        return OUTPUT
+        output = trunk(probe.to(trunk.device))[layer]
+    own = (layer, output.shape[1])
+    if layer != OUTPUT or output[0, 0].numel() != 1 or output.shape[1] < 2:
+        return own
     sums = [values.flatten(1).sum(1) for values in (output, output.exp())]
     if not any(torch.allclose(each, torch.ones_like(each), atol=1e-4) for each in sums):
-        return OUTPUT
+        return own
     try:
-        return find_classifier(model).name
+        classifier = find_classifier(model)
     except UserError:
-        return OUTPUT
+        return own
+    return (classifier.name, len(classifier.weight))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -53,7 +54,7 @@ class Trunk:
         if fold and self.layers:
             network, self.folded = _folded(network, self.layers, self._probe(*model.preprocess.size))
         self.network = network.to(model.device).to(memory_format=torch.channels_last)
-        self.precision = precision
+        self.precision, self.compiled = precision, compiled
         if compiled:
             _compile_parts(self.network, self.layers)
         self._layouts: dict[tuple[int, int], dict[str, Layout]] = {}
@@ -130,15 +131,30 @@ def _compile_parts(network: nn.Module, layers: Sequence[str], prefix: str = "") 
 
 
 def _frozen_copy(network: nn.Module) -> nn.Module:
-    twin = copy.deepcopy(network).eval()
-    for parameter in twin.parameters():
+    # What deepcopy is handed as copied already: it takes twice as long for a weight, and most of its time for the dozen
+    # collections of hooks that every module has, nearly all of them empty.
+    memo: dict[int, Any] = {}
+    for module in network.modules():
+        for parameter in module.parameters(recurse=False):
+            if type(parameter) is nn.Parameter:
+                memory = torch.channels_last if parameter.dim() == 4 else torch.preserve_format
+                twin = parameter.detach().clone(memory_format=memory)
+                memo[id(parameter)] = nn.Parameter(twin, requires_grad=False)
+        for buffer in module.buffers(recurse=False):
+            if type(buffer) is Tensor and not buffer.requires_grad:
+                memo[id(buffer)] = buffer.clone()
+        for value in vars(module).values():
+            if type(value) in (OrderedDict, set) and not value:
+                memo[id(value)] = type(value)()
+    frozen = copy.deepcopy(network, memo).eval()
+    for parameter in frozen.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
-    for module in twin.modules():
+    for module in frozen.modules():
         # In place, autograd has to copy what it needs for the backward pass: slower, and it can alter what was read.
         if getattr(module, "inplace", False) is True:
             module.inplace = False  # type: ignore[assignment]
-    return twin
+    return frozen
 
 
 def _folded(network: nn.Module, layers: Sequence[str], probe: Tensor) -> tuple[nn.Module, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,9 @@ from .layers import OUTPUT, find_layers
 from .models import Model
 from .objectives import Objective, Place
 from .trunk import Trunk
+
+# Python reads no number of more than some thousand digits.
+_NUMBER = r"\d{1,18}"
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,12 @@ def load_directions(file: str, layer: str, channels: int) -> np.ndarray:
     Raises `UserError` for a file that is none or does not fit the layer.
     """
     try:
-        vectors = _read_vectors(file, Path(file).stat().st_mtime_ns)
-    except OSError as error:
+        about = Path(file).stat()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise UserError(f"{file!r} is no .npy file of directions: {error}.") from error
+    if not stat.S_ISREG(about.st_mode):
+        raise UserError(f"{file!r} is no .npy file of directions: it is no regular file.")
+    vectors = _read_vectors(file, about.st_mtime_ns)
     if vectors.shape[1] != channels:
         raise UserError(f"{file} holds vectors of {vectors.shape[1]} numbers; {layer} has {channels}.")
     return vectors
@@ -131,11 +138,16 @@ def load_directions(file: str, layer: str, channels: int) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _read_vectors(file: str, changed: int) -> np.ndarray:
     try:
-        vectors: np.ndarray = np.load(Path(file), allow_pickle=False)
-    except (OSError, ValueError) as error:
+        with Path(file).open("rb") as stream:
+            stored: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    except Exception as error:  # numpy raises EOFError, TypeError, MemoryError, ... by how a file is damaged
         raise UserError(f"{file!r} is no .npy file of directions: {error}.") from error
-    if vectors.ndim != 2 or not np.isfinite(vectors).all():
-        raise UserError(f"{file!r} must hold finite vectors (n, channels); it has shape {vectors.shape}.")
+    if stored.ndim != 2 or stored.dtype.kind not in "fiu":
+        raise UserError(f"{file!r} must hold vectors of numbers (n, channels); it is {stored.dtype} {stored.shape}.")
+    with np.errstate(over="ignore"):
+        vectors = stored.astype(np.float32)  # in the machine's own byte order, too, which torch wants
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{file!r} must hold finite vectors; some of its numbers are not, or too large.")
     return vectors
 
 
@@ -144,7 +156,7 @@ def _channels(text: str, whole: str, layer: str, count: int) -> list[int]:
         return list(range(count))
     found: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        match = re.fullmatch(rf"\s*({_NUMBER})(?:-({_NUMBER}))?\s*", part)
         if not match:
             raise UserError(f"{part!r} in {whole!r} is no channel; write a number, a range 0-31 or *.")
         first, last = int(match[1]), int(match[2] or match[1])
@@ -159,7 +171,7 @@ def _position(text: str | None, whole: str, rows: int, columns: int) -> Place:
         return None
     if text in ("center", "centre"):
         return "center"
-    match = re.fullmatch(r"(\d+),(\d+)", text)
+    match = re.fullmatch(rf"({_NUMBER}),({_NUMBER})", text)
     if not match:
         raise UserError(f"{text!r} in {whole!r} is no position; write ROW,COL or center.")
     row, column = int(match[1]), int(match[2])

@@ -15,8 +15,9 @@ from featviz.units import Unit
 
 from .exemplars import Exemplars
 from .focus import near_misses
+from .image_set import readable
 from .layer_exemplars import Exemplar
-from .report import finite, readable
+from .report import finite
 from .selectivity import Selectivity, class_selectivity
 from .stimuli import FAMILIES, Tuning, orientation_selectivity, tuning
 from .sufficiency import Sufficiency, crop_sufficiency

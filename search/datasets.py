@@ -18,9 +18,9 @@ from PIL import Image
 
 from featviz.errors import UserError
 
-from .decode import open_upright
+from .decode import MOST_BYTES, open_upright, opened
 from .folder import from_folder
-from .image_set import SUFFIXES, Images
+from .image_set import SUFFIXES, Images, class_number
 
 # Name -> (class in torchvision.datasets, its arguments). Downloads go to the user's cache folder on first use.
 TORCHVISION: dict[str, tuple[str, dict[str, Any]]] = {
@@ -218,9 +218,7 @@ class _Shards:
         sample = self.samples[number]
         with sample.path.open("rb") as file:
             file.seek(sample.start)
-            image = Image.open(BytesIO(file.read(sample.size)))
-        image.load()
-        return image
+            return open_upright(BytesIO(file.read(min(sample.size, MOST_BYTES))))
 
 
 def _samples(path: Path) -> Iterator[_Sample]:
@@ -245,11 +243,11 @@ def _samples(path: Path) -> Iterator[_Sample]:
 def _label(kind: str, text: bytes) -> int:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return -1
     if kind == "json":
         found = next((found[key] for key in _LABEL_KEYS if key in found), -1) if isinstance(found, dict) else -1
-    return found if isinstance(found, int) and found >= 0 else -1
+    return class_number(found)
 
 
 def _braces(pattern: str) -> list[str]:
@@ -277,15 +275,14 @@ def _image_and_label(item: Any) -> tuple[Image.Image | bytes, int]:
         raise UserError(
             f"a stream gives images, (image, label) or dicts with one of {', '.join(_IMAGE_KEYS)}; got {type(item)}."
         )
-    text = label.decode() if isinstance(label, bytes) else str(label)
-    return item, int(text) if re.fullmatch(r"\d+", text.strip()) else -1
+    return item, class_number(label.decode(errors="replace") if isinstance(label, bytes) else str(label))
 
 
 def _suffix(data: bytes) -> str:
     """The ending of an encoded image's file; Pillow tells the kind by its content, so one of those known will do."""
     try:
-        with Image.open(BytesIO(data)) as image:
+        with opened(BytesIO(data)) as image:
             kind = str(image.format).lower()
-    except Exception:  # a damaged file, which the scan will name
+    except OSError:  # a damaged file, which the scan will name
         kind = "jpg"
     return kind if f".{kind}" in SUFFIXES else "jpg"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from featviz.maximize import generator_for
@@ -15,21 +22,123 @@ from featviz.models import Preprocess
 Box = tuple[float, float, float, float]
 
 
-def open_upright(file: Path | Image.Image) -> Image.Image:
+# Larger images are refused by their header, before they are decoded: as many pixels as Pillow decodes without a
+# warning, 256 MiB as RGB. No file of more bytes is read: some decoders read all of it at once.
+MOST_PIXELS, MOST_BYTES = 2**28 // 3, 2**30
+# What may lie in a file of any of the suffixes, whichever it has. Not all that Pillow knows: each decoder is one more
+# to trust, and that of EPS runs a program.
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "DIB")
+# EXIF's tag for how a camera was held, and what its values ask for.
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Values of a deep image that are worked on at once.
+_AT_ONCE = 2**20
+
+
+class UndecodableError(OSError):
+    """A file that is no image, or one that is damaged or too large: says why, and not where the file lies."""
+
+
+def open_upright(file: Path | BinaryIO | Image.Image) -> Image.Image:
     """A decoded 8-bit RGB image, turned as its EXIF orientation says, transparent parts on white.
 
     Greyscale, palette, CMYK, alpha, 16-bit, 32-bit and floating-point images are converted; of an animation, the first
-    frame. Raises what Pillow raises for a file that it cannot decode.
+    frame. Raises `UndecodableError` for a file that is no image, is damaged, or is larger than `MOST_PIXELS`.
     """
     if isinstance(file, Image.Image):
         return _upright_rgb(file)
-    with Image.open(file) as image:
+    with opened(file) as image:
         image.load()
         return _upright_rgb(image)
 
 
+@contextmanager
+def opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
+    """The image of a file, of which only the header has been read; decode it inside the `with`.
+
+    Raises `UndecodableError`, also for what goes wrong inside the `with`. A FIFO, a socket or a device is never opened.
+    """
+    with warnings.catch_warnings():
+        # What Pillow warns of either does not matter to the pixels or is an error here.
+        warnings.simplefilter("ignore")
+        try:
+            if not isinstance(file, Path):
+                yield _checked(Image.open(file, formats=_formats()))
+                return
+            with _regular(file) as stream, Image.open(stream, formats=_formats()) as image:
+                yield _checked(image)
+        except UndecodableError:
+            raise
+        except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
+            raise UndecodableError(why(error)) from error
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an opened image once it is upright."""
+    # A PNG without EXIF data would be decoded to its end in search of some.
+    known = image.format != "PNG" or "exif" in image.info
+    return (image.height, image.width) if known and _orientation(image) >= 5 else image.size
+
+
+def _regular(file: Path) -> BinaryIO:
+    """The file, opened; not by its name, which Pillow's messages would tell, and only if it is one."""
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise UndecodableError("it is no regular file")
+    # Had it become a FIFO since, opening it would not wait.
+    stream = os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    if os.fstat(stream.fileno()).st_size > MOST_BYTES:
+        stream.close()
+        raise UndecodableError(f"the file is larger than {MOST_BYTES:,} bytes")
+    return stream
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _checked(image: Image.Image) -> Image.Image:
+    if image.width * image.height > MOST_PIXELS:
+        raise UndecodableError(f"it has {image.width} x {image.height} pixels; at most {MOST_PIXELS:,} are decoded")
+    return image
+
+
+def why(error: Exception) -> str:
+    """What went wrong with an image, in words."""
+    if isinstance(error, UndecodableError):
+        return str(error)
+    text = str(error)
+    if isinstance(error, UnidentifiedImageError):
+        text = "cannot identify image file"
+    elif isinstance(error, Image.DecompressionBombError):
+        return f"it has far more than the {MOST_PIXELS:,} pixels that are decoded at most"
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    return f"{type(error).__name__}: {text}"
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8; 1, as it is stored, where EXIF data say nothing that can be read: the pixels may still be whole."""
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return found if isinstance(found, int) and found in _TURNS else 1
+
+
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode.startswith(("I", "F")):
         image = _deep_to_grey(image)
     if image.has_transparency_data:
@@ -44,14 +153,20 @@ def _deep_to_grey(image: Image.Image) -> Image.Image:
 
     NaN is black; infinity is the end of the range.
     """
-    values = np.asarray(image, dtype=np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    values = np.asarray(image)
+    parts = np.array_split(values.reshape(-1), -(-values.size // _AT_ONCE))
+    finite = [part[np.isfinite(part)] for part in parts]
+    low = min((float(part.min()) for part in finite if part.size), default=0.0)
+    high = max((float(part.max()) for part in finite if part.size), default=0.0)
     usual = 1.0 if image.mode == "F" else 65535.0
     if low >= 0 and high <= usual:
         low, high = 0.0, usual
-    shares = np.nan_to_num((values - low) / max(high - low, 1e-12), nan=0, posinf=1, neginf=0)
-    return Image.fromarray((shares * 255).round().astype(np.uint8))
+    shares = (
+        np.nan_to_num((part.astype(np.float64) - low) / max(high - low, 1e-12), nan=0, posinf=1, neginf=0)
+        for part in parts
+    )
+    grey = np.concatenate([(share * 255).round().astype(np.uint8) for share in shares])
+    return Image.fromarray(grey.reshape(values.shape))
 
 
 def central_box(size: tuple[int, int], how: Preprocess) -> Box:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError, unknown
+from featviz.keep import NOWHERE, Keep
 from featviz.layers import OUTPUT
 from featviz.models import Model
 from featviz.objectives import Place
@@ -24,20 +27,18 @@ from featviz.trunk import Trunk
 
 from .decode import Box, central_box, central_view
 from .images import Images, open_images
-from .keep import Checkpoints, NoCheckpoints, stepwise_scan
 from .layer_exemplars import Exemplar, LayerExemplars
 from .matrix import MatrixFile, claim_matrix
 from .readout import Readout, readouts
 from .receptive import effective_size, receptive_fields
 from .record import Record, Reduce
-from .scan import Scanned, Skipped, scan
+from .scan import Skipped
+from .shards import STEP, Blank, ShardedScan, fill
 
 if TYPE_CHECKING:
     from .diverse import DiverseExemplars
 
 Diverse = Literal["no", "images", "classes"]
-# Images per step: what a stopped run loses at most.
-SHARD = 4096
 # Exemplars found for each that is shown where near-duplicates are passed over.
 _POOL = 6
 
@@ -207,9 +208,10 @@ def exemplars(
     matrix: str | Path | None = None,
     part: tuple[int, int] = (1, 1),
     batch: int | None = None,
-    shard: int = SHARD,
+    shard: int = STEP,
     workers: int | None = None,
-    checkpoints: Checkpoints | None = None,
+    keep: Keep = NOWHERE,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
 ) -> Exemplars:
     """Find, in one pass, the k strongest and weakest images of every unit of the layers, and where in them.
@@ -219,8 +221,8 @@ def exemplars(
     larger than the number of images gives what there is. diverse: pass over near-duplicates (`images`), and all but one
     image of a class (`classes`). per_class: keep each class's strongest so many images too. matrix: a folder for every
     unit's value on every image (`open_matrix` reads it). part: (i, n) looks at the i-th of n parts of the images alone,
-    which `load_exemplars` joins. shard: images after which what was found goes to the checkpoints, from which a later
-    run goes on.
+    which `load_exemplars` joins. shard: images after which what was found is kept, from which a later run goes on.
+    engine: where the images are looked at.
 
     Raises `UserError` for a layer that the network does not have and for settings out of range.
     """
@@ -232,7 +234,7 @@ def exemplars(
     wanted = readouts(model, [layers] if isinstance(layers, (str, Readout)) else layers)
     # More than there are images would be empty places that cost memory all the same.
     ranks = min(k if diverse == "no" else k * _POOL, len(against))
-    folder = None if matrix is None else Path(matrix)
+    folder = None if matrix is None else Path(matrix).absolute()
     records = {
         each.name: Record(
             each, ranks, reduce, per_class=min(per_class, len(against)),
@@ -242,19 +244,15 @@ def exemplars(
     }  # fmt: skip
     if folder is not None:
         claim_matrix(folder, _matrix_identity(model, against, wanted, reduce), against.labels, against.names)
+        for each in wanted:
+            MatrixFile(folder, each.name, len(against)).begin(each.count(model))
     names = list(dict.fromkeys(each.layer for each in wanted))
-    trunk = Trunk(model, names)
-
-    def run(numbers: range) -> Scanned:
-        def report(stage: str, done: int, total: int) -> None:
-            progress(stage, numbers.start - mine.start + done, len(mine))
-
-        return scan(
-            model, against, names, list(records.values()), numbers=numbers, batch=batch, workers=workers, trunk=trunk,
-            progress=report,
-        )  # fmt: skip
-
-    skipped = stepwise_scan(checkpoints or NoCheckpoints(), "exemplars", records, run, numbers=mine, step=shard)
+    what = ShardedScan(
+        model, against, tuple(names), Blank(copy.deepcopy(records)), batch=batch, decoders=workers
+    )  # fmt: skip
+    skipped = fill(
+        records, what, mine, name="exemplars", step=shard, keep=keep, engine=engine, progress=progress
+    )  # fmt: skip
     if len(skipped) == len(mine):
         raise UserError(f"not one of the {len(mine)} images of {against.source!r} could be decoded.")
     return assemble(

@@ -2,59 +2,99 @@
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from featviz.errors import UserError
 
-from .image_set import SUFFIXES, Images
+from .image_set import SUFFIXES, Images, readable
+from .labels import read_labels
+
+# Names that a note gives before it counts the rest.
+_NAMED = 5
 
 
 def from_folder(folder: Path) -> Images:
     """The images of a folder, recursively, sorted by name; raises `UserError` where there are none.
 
     Classes come from its labels.csv (columns `file` and `class_index`, optionally `name`), else from the sub-folders,
-    else there are none.
+    else there are none. Links to files are followed wherever they lead: whoever filled the folder put them there. Links
+    to folders are not, and the notes name them; so a link in a circle does no harm.
     """
-    files = image_files(folder)
-    if not files:
-        raise UserError(f"the folder {str(folder)!r} holds no images ({', '.join(sorted(SUFFIXES))}).")
-    names = tuple(path.relative_to(folder).as_posix() for path in files)
+    found = _listed(folder)
+    if not found.names:
+        more = f" {'; '.join(found.notes)}." if found.notes else ""
+        raise UserError(f"the folder {str(folder)!r} holds no images ({', '.join(sorted(SUFFIXES))}).{more}")
     table = folder / "labels.csv"
-    if table.is_file():
-        labels, class_names, notes = _labels_csv(table, names)
+    if os.path.lexists(table):
+        labels, class_names, notes = read_labels(table, found.names)
     else:
-        labels, class_names, notes = _labels_from_folders(names)
-    return Images(str(folder), names, labels, class_names, tuple(files), notes=notes)
+        labels, class_names, notes = _labels_from_folders(found.names)
+    # Absolute: a worker elsewhere works in another folder.
+    files = tuple(folder.absolute() / name for name in found.names)
+    return Images(readable(str(folder)), found.names, labels, class_names, files, notes=(*found.notes, *notes))
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted by name."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    """Whatever below a folder has an image's name and is no folder, sorted by name."""
+    return [folder / name for name in _listed(folder).names]
 
 
-def _labels_csv(table: Path, names: Sequence[str]) -> tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]]:
+@dataclass(frozen=True)
+class _Listing:
+    """Names below a folder, sorted, and what is not entered or taken for what it is called."""
+
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def _listed(folder: Path) -> _Listing:
+    """What has an image's name, be it a FIFO or a link to nothing: whatever cannot be read is skipped by name later."""
+    names: list[str] = []
+    odd: dict[str, list[str]] = {"linked": [], "folder": [], "closed": []}
+    waiting = [""]
+    while waiting:  # no recursion: folders may be nested more deeply than calls
+        inner = waiting.pop()
+        try:
+            with os.scandir(folder / inner) as entries:
+                found = [(f"{inner}{entry.name}", entry) for entry in entries]
+        except OSError as error:
+            odd["closed"].append(f"{inner} ({error.strerror})")
+            continue
+        for name, entry in found:
+            image = name.lower().endswith(tuple(SUFFIXES))
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(f"{name}/")
+                odd["folder"] += [name] * image
+            elif entry.is_symlink() and _leads_to_a_folder(entry):
+                odd["linked"].append(name)
+            elif image:
+                names.append(name)
+    notes = (
+        _note(odd["linked"], "link(s) to folders were not followed"),
+        _note(odd["folder"], "folder(s) called like an image were read as folders"),
+        _note(odd["closed"], "folder(s) could not be read"),
+    )
+    return _Listing(tuple(sorted(names)), tuple(note for note in notes if note))
+
+
+def _leads_to_a_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        with table.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-            reader = csv.DictReader(stream)
-            columns = reader.fieldnames or []
-            rows = {row["file"]: row for row in reader if row.get("file")}
-    except csv.Error as error:
-        raise UserError(f"{table} cannot be read as a table: {error}.") from error
-    if "file" not in columns or "class_index" not in columns:
-        raise UserError(f"{table} needs the columns file and class_index (name is optional); it has {columns}.")
-    missing = len(rows.keys() - set(names))
-    notes = (f"labels.csv names {missing} file(s) that are not there",) if missing else ()
-    numbers = [str((rows.get(name) or {}).get("class_index") or "") for name in names]
-    labels = tuple(int(number) if number.strip().isdecimal() else -1 for number in numbers)
-    class_names = tuple(str((rows.get(name) or {}).get("name") or "") for name in names)
-    return labels, class_names, notes
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _note(names: Sequence[str], what: str) -> str:
+    some = ", ".join(repr(readable(name)) for name in sorted(names)[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{len(names)} {what}: {some}{more}" if names else ""
 
 
 def _labels_from_folders(names: Sequence[str]) -> tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]]:
     parents = [name.rpartition("/")[0].split("/")[0] for name in names]
-    classes = sorted({parent for parent in parents if parent})
-    labels = tuple(classes.index(parent) if parent else -1 for parent in parents)
-    return labels, tuple(parents), ()
+    classes = {parent: number for number, parent in enumerate(sorted({parent for parent in parents if parent}))}
+    labels = tuple(classes.get(parent, -1) for parent in parents)
+    return labels, tuple(map(readable, parents)), ()

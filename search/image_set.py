@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from .decode import open_upright
+from .decode import open_upright, opened, upright_size
 
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2 .avif".split())
-
-# EXIF's tag for how a camera was held, and its values for a quarter turn.
-_ORIENTATION, _ON_ITS_SIDE = 0x0112, frozenset({5, 6, 7, 8})
+# Larger numbers of classes are mistakes, and may not fit where numbers are kept.
+_MOST_CLASSES = 2**31
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class Images:
         return len(self.names)
 
     def open(self, index: int) -> Image.Image:
-        """Image `index` as upright 8-bit RGB; raises what Pillow raises where it cannot be decoded."""
+        """Image `index` as upright 8-bit RGB; raises `UndecodableError` for a file that cannot be decoded.
+
+        Of a data set, what its items raise.
+        """
         if self.files:
             return open_upright(self.files[index])
         item = self.dataset[index]
@@ -49,17 +53,42 @@ class Images:
         """(width, height) of image `index`, upright; of a file, its header alone is read."""
         if not self.files:
             return self.open(index).size
-        with Image.open(self.files[index]) as image:
-            # A PNG without EXIF data would be decoded to its end in search of some.
-            known = image.format != "PNG" or "exif" in image.info
-            turned = known and image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE
-            return (image.size[1], image.size[0]) if turned else image.size
+        with opened(self.files[index]) as image:
+            return upright_size(image)
+
+    @property
+    def modified(self) -> str:
+        """When the newest file was last changed (UTC), and a digest over when each was; empty without files."""
+        digest, newest = hashlib.sha256(), 0.0
+        for file in self.files:
+            changed = 0
+            with suppress(OSError):  # gone, or in a folder that cannot be entered
+                changed = file.stat().st_mtime_ns
+            digest.update(f"{changed}\n".encode())
+            newest = max(newest, changed / 1e9)
+        when = datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
+        return f"{when} {digest.hexdigest()[:8]}" if self.files else ""
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over names, labels, file sizes and content, first 16 hexadecimal digits."""
         digest = hashlib.sha256(self.content.encode())
         for number, (name, label) in enumerate(zip(self.names, self.labels, strict=True)):
-            size = self.files[number].stat().st_size if self.files and self.files[number].exists() else -1
+            size = -1
+            with suppress(OSError):
+                size = self.files[number].stat().st_size if self.files else -1
             digest.update(f"{name}\0{label}\0{size}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
+
+
+def readable(name: str) -> str:
+    """A name with a replacement sign for each byte that is not UTF-8: JSON and terminals take no others."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def class_number(value: object) -> int:
+    """A class's number as a table or a data set gives it, in digits or as an integer; -1 for anything else."""
+    text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    # Python reads no more than some thousand digits.
+    number = int(text) if text.isdecimal() and len(text) < 20 else -1
+    return number if number < _MOST_CLASSES else -1

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from featviz.errors import UserError
+from featviz.keep import Arrays
 from featviz.models import Model
 from featviz.output import OutputFolder
 
 from .exemplars import Exemplars, assemble
 from .images import Images, open_images
-from .keep import Arrays, pack, unpack
+from .pack import pack, unpack
 from .readout import Readout
 from .record import Record
 from .scan import Skipped

@@ -34,11 +34,17 @@ class MatrixFile:
         self._values: NDArray[np.float32] | None = None
         self._positions: NDArray[np.int32] | None = None
 
+    def begin(self, units: int) -> None:
+        """Have the files there before any process writes into them: two that make them at once would lose rows."""
+        self._values = _mapped(self._file("values"), (self.images, units), np.float32, np.nan)
+        self._positions = _mapped(self._file("positions"), (self.images, units), np.int32, -1)
+
     def write(self, values: Tensor, positions: Tensor, index: Tensor) -> None:
         """Values and positions (n, units) of n images whose numbers are `index` (n,)."""
         if self._values is None or self._positions is None:
-            self._values = _mapped(self._file("values"), (self.images, values.shape[1]), np.float32, np.nan)
-            self._positions = _mapped(self._file("positions"), (self.images, values.shape[1]), np.int32, -1)
+            self.begin(values.shape[1])
+        assert self._values is not None
+        assert self._positions is not None
         rows = index.cpu().numpy()
         self._values[rows] = values.cpu().numpy()
         self._positions[rows] = positions.cpu().numpy()
@@ -112,7 +118,7 @@ class _Named(dict[str, Matrix]):
 
 
 def _read(file: Path) -> Any:
-    return np.load(file, mmap_mode="r")
+    return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
 def claim_matrix(folder: Path, identity: Mapping[str, Any], labels: Sequence[int], paths: Sequence[str]) -> None:
@@ -144,7 +150,7 @@ def claim_matrix(folder: Path, identity: Mapping[str, Any], labels: Sequence[int
 def _mapped(file: Path, shape: tuple[int, int], kind: type, unseen: float) -> Any:
     """The file's array, to be written: what an earlier run left of it, else new and `unseen` all over."""
     if file.is_file():
-        found = np.load(file, mmap_mode="r+")
+        found = np.load(file, mmap_mode="r+", allow_pickle=False)
         if found.shape == shape and found.dtype == kind:
             return found
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -154,4 +160,4 @@ def _mapped(file: Path, shape: tuple[int, int], kind: type, unseen: float) -> An
     made[:] = unseen
     made.flush()
     draft.replace(file)
-    return np.load(file, mmap_mode="r+")
+    return np.load(file, mmap_mode="r+", allow_pickle=False)

@@ -10,8 +10,9 @@ from featviz.output import OutputFolder
 
 from .diverse import chosen
 from .exemplars import Exemplars
+from .image_set import readable
 from .layer_exemplars import Exemplar
-from .report import QUANTILES, readable
+from .report import QUANTILES
 
 
 def require_parquet() -> Any:

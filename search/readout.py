@@ -52,6 +52,10 @@ class Readout:
         """How one of its units is written on the command line."""
         return f"{self.name}:{number}" if self.directions is None else f"{self.name}#{number}"
 
+    def count(self, model: Model) -> int:
+        """How many units it has in a network."""
+        return _channels(model, self.layer) if self.directions is None else len(self.directions)
+
     def maps(self, maps: Tensor) -> Tensor:
         """The units' own maps (n, units, h, w) of the layer's (n, channels, h, w)."""
         if self.directions is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz.certificate import Reference
+from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
+from featviz.keep import NOWHERE, Keep
 from featviz.layers import OUTPUT
 from featviz.maximize import generator_for
 from featviz.mis import Queries
@@ -22,8 +25,8 @@ from featviz.spectrum import Spectrum
 from featviz.units import Unit
 
 from .images import Images
-from .keep import Keep, keep_nothing, kept_scan
-from .scan import Consumer, Scanned, Skipped, scan
+from .scan import Consumer, Skipped, scan
+from .shards import STEP, Blank, ShardedScan, fill
 from .statistics import ChannelMoments, PooledMaps, Spectra, UnitValues
 
 # Photographs compared on their way through the network: those that excite the unit the most, and others.
@@ -50,7 +53,8 @@ def references(
     seed: int = 0,
     also: Mapping[str, Consumer] | None = None,
     workers: int | None = None,
-    keep: Keep = keep_nothing,
+    keep: Keep = NOWHERE,
+    engine: Engine = LOCAL,
     progress: Progress = silent,
 ) -> DataSetReference:
     """What the images say about each unit: one pass, then one per layer over the few that excite its units the most.
@@ -66,10 +70,11 @@ def references(
     consumers |= dict(also or {})
     layers = list(dict.fromkeys(unit.layer for unit in units))
 
-    def run() -> Scanned:
-        return scan(model, images, layers, list(consumers.values()), workers=workers, progress=progress)
-
-    skipped = kept_scan(keep, "dataset", consumers, run)
+    what = ShardedScan(model, images, tuple(layers), Blank(copy.deepcopy(consumers)), decoders=workers)
+    skipped = fill(
+        consumers, what, range(len(images)), name="dataset", step=_step(len(images)), keep=keep, engine=engine,
+        progress=progress,
+    )  # fmt: skip
     if len(skipped) == len(images):
         raise UserError(f"not one of the {len(images)} images of {images.source!r} could be decoded.")
     ranked = {unit: _Ranked(numbers, values) for unit, (numbers, values) in found.by_unit().items()}
@@ -83,6 +88,11 @@ def references(
             values, mean, deviation, spectra.slope(), paths.get(unit), queries.get(unit), numbers
         )
     return DataSetReference(references, spectra.spectrum(), skipped)
+
+
+def _step(count: int) -> int:
+    """Images between checkpoints: units' values are kept on every image, so that not too many are written."""
+    return max(STEP, count // 16)
 
 
 def natural_spectrum(

@@ -13,6 +13,7 @@ from featviz.progress import Progress, silent
 
 from .diverse import chosen
 from .exemplars import Exemplars
+from .image_set import readable
 from .layer_exemplars import Exemplar
 from .sheet import layer_sheet, unit_sheet
 
@@ -117,11 +118,6 @@ def _statistics(found: Exemplars, layer: str) -> dict[str, Any]:
         "frequent_labels": [found.labels_of(layer, channel)[:5] for channel in range(len(fields))],
         "channels": {name: [finite(value) for value in column.tolist()] for name, column in columns.items()},
     }
-
-
-def readable(name: str) -> str:
-    """A file's name as JSON can hold it: bytes that are no UTF-8 become question marks."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def finite(value: float) -> float | None:

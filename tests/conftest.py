@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from toys import noise_folder
 
 from featviz.models import Model, load_model
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Of several processes of tests, each takes one core, and so do the processes that they start."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

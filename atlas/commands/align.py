@@ -15,6 +15,8 @@ from ..settings import Settings
 from .options import (
     DebugOption,
     DeviceOption,
+    EngineOption,
+    GpusOption,
     IconOption,
     ImagesOption,
     JsonOption,
@@ -26,8 +28,10 @@ from .options import (
     SampleOption,
     SeedOption,
     StepsOption,
+    ThreadsOption,
     WeightsOption,
     WorkersOption,
+    chosen_engine,
 )
 from .report import report
 
@@ -55,7 +59,10 @@ def align_command(
     per_image: PerImageOption = _SETTINGS.per_image,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    engine: EngineOption = "local",
     workers: WorkersOption = None,
+    threads: ThreadsOption = 0,
+    gpus: GpusOption = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -71,7 +78,7 @@ def align_command(
     second = None
     if other_model is not None or other_weights is not None:
         second = load_model(other_model or model, weights=other_weights, device=device)
-    with bars(quiet=quiet) as progress:
+    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
         made = align(
             first,
             layer,
@@ -81,6 +88,7 @@ def align_command(
             out=out,
             overwrite=overwrite,
             workers=workers,
+            engine=where,
             progress=progress,
             grid=(grid,),
             icon=icon,

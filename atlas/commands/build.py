@@ -16,6 +16,8 @@ from ..settings import Settings
 from .options import (
     DebugOption,
     DeviceOption,
+    EngineOption,
+    GpusOption,
     IconOption,
     ImagesOption,
     JsonOption,
@@ -29,8 +31,10 @@ from .options import (
     SampleOption,
     SeedOption,
     StepsOption,
+    ThreadsOption,
     WeightsOption,
     WorkersOption,
+    chosen_engine,
     numbers,
 )
 from .report import report
@@ -72,9 +76,21 @@ def build_command(
     cards: Annotated[
         bool, typer.Option("--cards", help="Draw the channels that stand out in cells, for their cards on the page.")
     ] = _DEFAULTS.cards,
+    store: Annotated[
+        str | None, typer.Option("--store", help="Where the vectors go: any fsspec address. Default: OUT/store.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option("--precision", help="float32, or bfloat16: autocast, faster on GPUs.")
+    ] = _DEFAULTS.precision,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: a minute, then faster on GPUs.")
+    ] = _DEFAULTS.compiled,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    engine: EngineOption = "local",
     workers: WorkersOption = None,
+    threads: ThreadsOption = 0,
+    gpus: GpusOption = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -87,7 +103,7 @@ def build_command(
     Example: atlas build blocks.5 --images my-photos --grid 20,40 --class tabby --out my-atlas
     """
     wanted = numbers(grid, "--grid")
-    with bars(quiet=quiet) as progress:
+    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
         made = build(
             load_model(model, weights=weights, device=device),
             layer,
@@ -95,6 +111,7 @@ def build_command(
             out=out,
             overwrite=overwrite,
             workers=workers,
+            engine=where,
             progress=progress,
             grid=wanted,
             icon=icon,
@@ -109,6 +126,9 @@ def build_command(
             relax_pools=relax_pools,
             tiles=tiles,
             cards=cards,
+            store=store,
+            precision=precision,
+            compiled=compiled,
             seed=seed,
         )
     report({"out": str(out), **made.manifest}, _found(made.manifest), out, as_json=as_json, quiet=quiet)

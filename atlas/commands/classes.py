@@ -19,7 +19,9 @@ from .options import (
     CountOption,
     DebugOption,
     DeviceOption,
+    EngineOption,
     FromOption,
+    GpusOption,
     IconOption,
     ImagesOption,
     JsonOption,
@@ -34,8 +36,10 @@ from .options import (
     SampleOption,
     SeedOption,
     StepsOption,
+    ThreadsOption,
     WeightsOption,
     WorkersOption,
+    chosen_engine,
     numbers,
 )
 from .report import report
@@ -70,7 +74,10 @@ def classes_command(
     relax_pools: RelaxOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    engine: EngineOption = "local",
     workers: WorkersOption = None,
+    threads: ThreadsOption = 0,
+    gpus: GpusOption = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -82,7 +89,7 @@ def classes_command(
 
     Example: atlas classes blocks.6 "grey whale" --images my-photos --out whale
     """
-    with bars(quiet=quiet) as progress:
+    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
         made = class_atlas(
             load_model(model, weights=weights, device=device),
             layer,
@@ -96,6 +103,7 @@ def classes_command(
             overwrite=overwrite,
             reducer=reducer,
             workers=workers,
+            engine=where,
             progress=progress,
             grid=(grid,),
             icon=icon,

@@ -19,7 +19,9 @@ from .options import (
     CountOption,
     DebugOption,
     DeviceOption,
+    EngineOption,
     FromOption,
+    GpusOption,
     IconOption,
     ImagesOption,
     JsonOption,
@@ -34,8 +36,10 @@ from .options import (
     SampleOption,
     SeedOption,
     StepsOption,
+    ThreadsOption,
     WeightsOption,
     WorkersOption,
+    chosen_engine,
 )
 from .report import report
 
@@ -67,7 +71,10 @@ def compare_command(
     relax_pools: RelaxOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    engine: EngineOption = "local",
     workers: WorkersOption = None,
+    threads: ThreadsOption = 0,
+    gpus: GpusOption = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -79,7 +86,7 @@ def compare_command(
 
     Example: atlas compare blocks.6 "grey whale" "great white shark" --images my-photos --out whale-shark
     """
-    with bars(quiet=quiet) as progress:
+    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
         made = compare(
             load_model(model, weights=weights, device=device),
             layer,
@@ -94,6 +101,7 @@ def compare_command(
             overwrite=overwrite,
             reducer=reducer,
             workers=workers,
+            engine=where,
             progress=progress,
             **{
                 "grid": (grid,), "icon": icon, "steps": steps, "samples": samples, "per_image": per_image,

@@ -16,14 +16,18 @@ from ..exemplars import find_exemplars
 from .options import (
     DebugOption,
     DeviceOption,
+    EngineOption,
+    GpusOption,
     ImagesOption,
     JsonOption,
     ModelOption,
     OutOption,
     OverwriteOption,
     QuietOption,
+    ThreadsOption,
     WeightsOption,
     WorkersOption,
+    chosen_engine,
 )
 from .report import report
 
@@ -56,7 +60,10 @@ def exemplars_command(
         bool, typer.Option("--parquet", help="Also exemplars.parquet and statistics.parquet (extra: parquet).")
     ] = False,
     device: DeviceOption = "auto",
+    engine: EngineOption = "local",
     workers: WorkersOption = None,
+    threads: ThreadsOption = 0,
+    gpus: GpusOption = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -69,7 +76,7 @@ def exemplars_command(
 
     Example: atlas exemplars blocks.3 blocks.5 --images my-photos --units blocks.5:0-9 --out exemplars
     """
-    with bars(quiet=quiet) as progress:
+    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
         manifest = find_exemplars(
             load_model(model, weights=weights, device=device),
             layers,
@@ -85,6 +92,7 @@ def exemplars_command(
             units=units or [],
             overwrite=overwrite,
             workers=workers,
+            engine=where,
             progress=progress,
         )
     report(manifest, manifest["images"]["notes"], out, as_json=as_json, quiet=quiet)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
-from featviz.errors import UserError
+from featviz.engine import Engine, Local, torch_threads
+from featviz.errors import UserError, unknown
+from featviz.ray_engine import RayEngine
 
 ModelOption = Annotated[str, typer.Option("--model", help="efficientnet_lite0, timm/NAME, torchvision/NAME, ...")]
 WeightsOption = Annotated[
@@ -18,7 +23,19 @@ ImagesOption = Annotated[
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")]
-WorkersOption = Annotated[int | None, typer.Option("--workers", help="Processes that decode images.")]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="local, or ray: workers of a Ray cluster (RAY_ADDRESS) or of this machine.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="Processes: that decode images, or with --engine ray that do the work.")
+]
+ThreadsOption = Annotated[
+    int,
+    typer.Option("--threads", help="Of the network in each worker, 0 for all cores. Same threads: same bytes."),
+]
+GpusOption = Annotated[
+    float, typer.Option("--gpus", help="With --engine ray: GPUs that each worker takes, 0.5 for two on one.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same machine (a CPU): same bytes.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
@@ -49,6 +66,25 @@ FromOption = Annotated[
 MinCountOption = Annotated[
     int, typer.Option("--min-count", help="Cells with fewer activations stay empty; 0: by how many there are.")
 ]
+
+
+@contextmanager
+def chosen_engine(name: str, *, workers: int | None, threads: int, gpus: float) -> Iterator[Engine]:
+    """The engine of that name, ready; a `UserError` for a name that is none."""
+    if name not in ("local", "ray"):
+        raise unknown("engine", name, ["local", "ray"])
+    if workers is not None and not 0 <= workers <= 1024:
+        raise UserError(f"--workers lies between 0 and 1024; got {workers}.")
+    if gpus and name == "local":
+        raise UserError("--gpus shares GPUs among workers of --engine ray; without it, --device names the one to use.")
+    local = Local(threads)
+    # What is done beside the engine's work has as many threads, so that it gives the same bytes.
+    with torch_threads(threads or torch.get_num_threads()):
+        if name == "local":
+            yield local
+        else:
+            with RayEngine(workers=workers or 0, threads=threads, gpus=gpus) as engine:
+                yield engine
 
 
 def numbers(text: str, option: str, kind: type[int] | type[float] = int) -> tuple[int | float, ...]:

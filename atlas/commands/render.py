@@ -9,22 +9,26 @@ from typing import Annotated
 
 import typer
 
+from featviz.drawing import Drawing
 from featviz.models import DEFAULT_MODEL, load_model
 from featviz.progress import bars
-from featviz.superstimuli import Drawing
 
 from ..render import render_units
 from .options import (
     DebugOption,
     DeviceOption,
+    EngineOption,
+    GpusOption,
     JsonOption,
     ModelOption,
     OutOption,
     OverwriteOption,
     QuietOption,
     SeedOption,
+    ThreadsOption,
     WeightsOption,
     WorkersOption,
+    chosen_engine,
 )
 from .report import report
 
@@ -69,7 +73,10 @@ def render_command(
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network: pays on a GPU.")] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    engine: EngineOption = "local",
     workers: WorkersOption = None,
+    threads: ThreadsOption = 0,
+    gpus: GpusOption = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -98,7 +105,7 @@ def render_command(
         compiled=compiled,
         seed=seed,
     )
-    with bars(quiet=quiet) as progress:
+    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
         certificates = render_units(
             load_model(model, weights=weights, device=device),
             units,
@@ -109,6 +116,7 @@ def render_command(
             similarity=similarity,
             overwrite=overwrite,
             workers=workers,
+            engine=where,
             progress=progress,
         )
     gains = [certificate.gain for certificate in certificates if certificate.gain is not None]

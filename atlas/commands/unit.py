@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
+from featviz.drawing import Drawing
 from featviz.models import DEFAULT_MODEL, load_model
 from featviz.progress import bars
-from featviz.superstimuli import Drawing
 
 from ..unit import draw_card
 from .options import (
     DebugOption,
     DeviceOption,
+    EngineOption,
+    GpusOption,
     ImagesOption,
     JsonOption,
     ModelOption,
@@ -23,8 +25,10 @@ from .options import (
     OverwriteOption,
     QuietOption,
     SeedOption,
+    ThreadsOption,
     WeightsOption,
     WorkersOption,
+    chosen_engine,
 )
 from .report import report
 
@@ -45,7 +49,10 @@ def unit_command(
     ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    engine: EngineOption = "local",
     workers: WorkersOption = None,
+    threads: ThreadsOption = 0,
+    gpus: GpusOption = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -59,7 +66,7 @@ def unit_command(
     """
     if unit.startswith("--"):
         raise typer.BadParameter(f"No such option: {unit}")
-    with bars(quiet=quiet) as progress:
+    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
         draw_card(
             load_model(model, weights=weights, device=device),
             unit,
@@ -70,6 +77,7 @@ def unit_command(
             similarity=similarity,
             overwrite=overwrite,
             workers=workers,
+            engine=where,
             progress=progress,
         )
     card = json.loads((out / "card.json").read_text(encoding="utf-8"))

@@ -20,8 +20,8 @@ _PARTS = (
     "book", "camera", "draw", "address", "dom", "photograph", "cell", "card", "report", "search", "filter", "stage",
     "hands", "head", "main",
 )  # fmt: skip
-# Levels of a map up to which a page is one file.
-MOST_LEVELS = 3
+# Levels of a map, and bytes of its pictures and tables, up to which a page is one file.
+MOST_LEVELS, MOST_BYTES = 3, 40_000_000
 # The page in the place of a notebook's model: the viewer asks it for the manifest and the blocks.
 _HOST = """
 const asked = new Map();
@@ -56,13 +56,16 @@ def viewer_style() -> str:
 
 
 def write_viewer(book: Book, folder: OutputFolder) -> None:
-    """Write index.html, and for a map of more than three levels what lies beyond the coarsest into tiles/.
+    """Write index.html, and for a large map what lies beyond the coarsest of its levels into tiles/.
+
+    Large are more than three levels, and more than 40 MB.
 
     Those are scripts, loaded where they are looked at: a page opened from a file can load nothing else, and one file of
     everything would be too large to open.
     """
     inside, apart = book.blocks, dict[str, str]()
-    if max((len(each["levels"]) for each in book.manifest["maps"]), default=0) > MOST_LEVELS:
+    levels = max((len(each["levels"]) for each in book.manifest["maps"]), default=0)
+    if levels > MOST_LEVELS or sum(map(len, inside.values())) > MOST_BYTES:
         inside = {name: text for name, text in inside.items() if re.match(r"\d+/0/", name)}
         apart = {name: text for name, text in book.blocks.items() if name not in inside}
         for name, text in apart.items():

@@ -278,3 +278,49 @@ def test_class_names_cannot_break_the_page(noise_images: Path, tmp_path: Path) -
     page = (tmp_path / "index.html").read_text()
     assert "<script>alert" not in page
     assert "\\u003cscript>alert(1)\\u003c/script>" in page
+
+
+def test_vectors_may_live_at_any_address_that_fsspec_knows(noise_images: Path, tmp_path: Path) -> None:
+    made = atlas.build(toy_model(), "4", noise_images, out=tmp_path / "away", store="memory://atlas", **SMALL)
+    atlas.build(toy_model(), "4", noise_images, out=tmp_path / "here", **SMALL)
+    assert not (tmp_path / "away" / "store").exists()
+    away, here = atlas.load(tmp_path / "away"), atlas.load(tmp_path / "here")
+    assert np.array_equal(away.sample.vectors, here.sample.vectors)
+    assert np.array_equal(away.xy, made.xy)
+    assert away.cells == here.cells
+
+
+def test_an_address_that_nothing_knows_is_named(noise_images: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the store 'nowhere://x' cannot be opened"):
+        atlas.build(toy_model(), "4", noise_images, out=tmp_path / "out", store="nowhere://x", **SMALL)
+
+
+def test_more_vectors_than_a_chunk_holds_are_written_and_read_whole(
+    noise_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atlas.result._CHUNK", 512)
+    made = atlas.build(toy_model(), "4", noise_images, out=tmp_path / "out", **SMALL)
+    assert np.array_equal(atlas.load(tmp_path / "out").sample.vectors, made.sample.vectors)
+
+
+def test_a_store_never_replaces_what_lies_at_its_address(noise_images: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").write_bytes(b"dear")
+    with pytest.raises(UserError, match=r"the store .* cannot be opened|holds something else already"):
+        atlas.build(toy_model(), "4", noise_images, out=tmp_path / "a", store=str(tmp_path / "photos"), **SMALL)
+    assert (tmp_path / "photos" / "holiday.jpg").read_bytes() == b"dear"
+    store = str(tmp_path / "store")
+    made = atlas.build(toy_model(), "4", noise_images, out=tmp_path / "b", store=store, **SMALL)
+    with pytest.raises(UserError, match="holds something else already"):
+        atlas.build(toy_model(), "4", noise_images, out=tmp_path / "c", store=store, **{**SMALL, "seed": 1})
+    copy = atlas.load(made.save(tmp_path / "copy"))
+    assert (tmp_path / "copy" / "store").is_dir()
+    assert np.array_equal(copy.sample.vectors, atlas.load(tmp_path / "b").sample.vectors)
+
+
+def test_the_same_weights_that_see_images_otherwise_are_another_atlas(noise_images: Path, tmp_path: Path) -> None:
+    model = toy_model()
+    atlas.build(model, "4", noise_images, out=tmp_path / "out", **SMALL)
+    closer = replace(model, preprocess=replace(model.preprocess, crop=0.5))
+    with pytest.raises(UserError, match="crop was"):
+        atlas.build(closer, "4", noise_images, out=tmp_path / "out", **SMALL)

@@ -203,7 +203,7 @@ def test_an_interrupted_class_atlas_goes_on_and_ends_in_the_same_bytes(noise_ima
 
     with pytest.raises(KeyboardInterrupt):
         atlas.class_atlas(toy_model(), LAST, "a", noise_images, out=tmp_path / "x", progress=stop, **SMALL)
-    assert (tmp_path / "x" / "draft" / "sample.npz").is_file()
+    assert (tmp_path / "x" / "draft" / "sample-000000000.npz").is_file()
     for name in ("x", "y"):
         atlas.class_atlas(toy_model(), LAST, "a", noise_images, out=tmp_path / name, **SMALL)
     for file in ("atlas.png", "cells.json", "icons/level-3.png"):

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,37 +124,6 @@ def test_layers_and_models_list_what_there_is(run: Command) -> None:
 def test_quiet_prints_nothing(run: Command, noise_images: Path, tmp_path: Path, weights: list[str]) -> None:
     done = run("build", "layer2", *weights, "--images", noise_images, "--out", tmp_path / "x", "--quiet", *SMALL)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_and_gives_the_same_files(noise_images: Path, tmp_path: Path, weights: list[str]) -> None:
-    options = [*SMALL, "--steps", "12"]
-
-    def command(out: str) -> list[str]:
-        arguments = [
-            "build",
-            "layer2",
-            *weights,
-            "--images",
-            noise_images,
-            "--out",
-            tmp_path / out,
-            "--quiet",
-            *options,
-        ]
-        return [sys.executable, "-c", "from atlas.cli import main; main()", *map(str, arguments)]
-
-    subprocess.run(command("whole"), check=True, timeout=300)
-    for wanted in ("draft/identity.json", "draft/sample.npz", "draft/layout.npz"):
-        with subprocess.Popen(command("killed")) as process:
-            while not (tmp_path / "killed" / wanted).exists():
-                assert process.poll() is None
-                time.sleep(0.01)
-            process.send_signal(signal.SIGKILL)
-        assert not (tmp_path / "killed" / "manifest.json").exists()
-    subprocess.run(command("killed"), check=True, timeout=300)
-    for name in ("cells.json", "atlas.png", "atlas-4.png", "icons/level-4.png", "index.html"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
 
 
 def test_render_takes_units_with_a_minus_anywhere_and_still_knows_its_options(

@@ -23,7 +23,7 @@ def test_a_folder_holds_exemplars_statistics_sheets_and_a_page(tmp_path: Path) -
     manifest = find_exemplars(toy_model(), ["1", "4"], images=images, out=out, k=3, units=["4:2", "class:b"])
     assert manifest["layers"] == {"1": 8, "4": 6, "output": 4}
     assert [entry["name"] for entry in manifest["images"]["skipped"]] == ["007.png"]
-    assert manifest["images"]["notes"] == ["labels.csv names 1 file(s) that are not there"]
+    assert manifest["images"]["notes"] == ["labels.csv names 1 file(s) that are not there, such as '030.png'"]
     stored = json.loads((out / "exemplars.json").read_text())
     best = stored["4"]["2"]
     assert [len(best), set(best[0])] == [

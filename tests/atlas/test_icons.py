@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from toys import conv_net, toy_model
 
 from atlas.grid import Cell
 from atlas.icons import as_rgb, draw_icons, sheet, whitener
+from featviz.output import OutputFolder
 
 
 def _cells(count: int, channels: int = 6) -> list[Cell]:
@@ -19,6 +22,12 @@ def test_whitening_inverts_the_uncentred_second_moment() -> None:
     vectors = np.random.default_rng(0).normal(2, [1, 3, 0.2], (500, 3)).astype(np.float32)
     moment = vectors.T @ vectors / 500
     assert torch.allclose(whitener(vectors, ridge=0), torch.from_numpy(np.linalg.inv(moment)), rtol=1e-3)
+
+
+def test_whitening_of_more_vectors_than_are_taken_at_once_is_that_of_all() -> None:
+    vectors = np.random.default_rng(0).normal(2, [1, 3, 0.2], (40_000, 3)).astype(np.float32)
+    moment = vectors.astype(np.float64).T @ vectors / len(vectors)
+    assert torch.allclose(whitener(vectors, ridge=0), torch.from_numpy(np.linalg.inv(moment)).float(), rtol=1e-5)
 
 
 def test_the_ridge_keeps_a_dead_channel_finite() -> None:
@@ -48,17 +57,15 @@ def test_the_score_is_the_cosine_of_the_whitened_mean_and_the_saved_icons_activa
         assert score == pytest.approx((h @ v / (h.norm() * v.norm())).item(), abs=1e-4)
 
 
-def test_finished_blocks_come_from_the_store() -> None:
-    store: dict[str, dict[str, np.ndarray]] = {}
-
-    def keep(name: str, compute):  # type: ignore[no-untyped-def]
-        return store.setdefault(name, None) or store.__setitem__(name, compute()) or store[name]  # type: ignore[arg-type, func-returns-value]
-
+def test_finished_blocks_come_from_the_folder(tmp_path: Path) -> None:
+    folder = OutputFolder.claim(tmp_path / "out", {})
     cells, model = _cells(5), toy_model()
-    first, _ = draw_icons(model, "4", cells, torch.eye(6), icon=16, steps=2, keep=keep)
-    for block in store.values():
-        block["images"] = block["images"] + 1
-    again, _ = draw_icons(model, "4", cells, torch.eye(6), icon=16, steps=2, keep=keep)
+    first, _ = draw_icons(model, "4", cells, torch.eye(6), icon=16, steps=2, keep=folder)
+    for file in folder.draft.glob("icons-*.npz"):
+        with np.load(file) as kept:
+            changed = {**kept, "images": kept["images"] + 1}
+        np.savez(file, **changed)
+    again, _ = draw_icons(model, "4", cells, torch.eye(6), icon=16, steps=2, keep=folder)
     assert np.array_equal(again, first + 1)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from atlas.project import nearest, project, to_unit_square
+from atlas.project import nearest, project, to_unit_square, umap_layout
 from featviz.errors import UserError
 
 
@@ -78,3 +80,30 @@ def test_order_along_each_axis_is_kept_and_outliers_do_not_squeeze_the_rest() ->
     xy = to_unit_square(layout)
     assert (np.diff(xy[1:], axis=0) >= 0).all()
     assert np.ptp(xy[10:-10, 0]) > 0.7
+
+
+@pytest.mark.slow
+def test_beyond_the_limit_umap_is_fitted_on_a_seeded_part_and_the_rest_lands_among_its_like() -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 2, 300)
+    vectors = (rng.normal(0, 0.2, (300, 8)) + np.where(kind[:, None], 1, [1, -1] * 4)).astype(np.float32)
+    first, again = (umap_layout(vectors, 3, fit_up_to=200) for _ in range(2))
+    assert first.shape == (300, 2)
+    assert np.isfinite(first).all()
+    assert np.array_equal(first, again)
+    fitted = np.sort(np.random.default_rng(3).permutation(300)[:200])
+    rest = np.setdiff1d(np.arange(300), fitted)
+    near = fitted[np.linalg.norm(first[rest, None] - first[fitted], axis=2).argmin(1)]
+    assert (kind[near] == kind[rest]).all()
+
+
+def test_up_to_the_limit_every_vector_is_fitted() -> None:
+    vectors = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    assert np.array_equal(umap_layout(vectors, 0, fit_up_to=60), umap_layout(vectors, 0))
+
+
+def test_the_reducer_cuml_says_what_it_needs() -> None:
+    if importlib.util.find_spec("cuml"):
+        pytest.skip("cuML is installed")
+    with pytest.raises(UserError, match="cuML and a GPU; umap runs anywhere"):
+        project(np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), "cuml")

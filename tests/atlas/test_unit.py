@@ -9,8 +9,8 @@ from PIL import Image
 from toys import noise_folder, toy_model
 
 from atlas.unit import draw_card
+from featviz.drawing import Drawing
 from featviz.errors import UserError
-from featviz.superstimuli import Drawing
 from search.images import open_images
 
 QUICK = Drawing(size=32, steps=4)

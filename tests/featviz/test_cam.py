@@ -162,3 +162,47 @@ def test_of_a_network_that_ends_in_log_softmax_the_logit_is_explained() -> None:
     assert probabilities[0] is not None
     assert probabilities[1] is not None
     assert torch.allclose(probabilities[0], probabilities[1], atol=1e-5)
+
+
+class _Scaled(nn.Module):
+    """A convolution, and maps that a scale of 1 leaves as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.scaled, self.head = nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5, eps=0.0), nn.Linear(5, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.scaled(self.first(images)).mean((2, 3)))
+        return logits
+
+
+def test_what_was_found_for_other_weights_or_another_head_is_looked_for_again() -> None:
+    model, image = Model.wrap(_Scaled().eval(), size=32), _image()
+    network = model.network
+    assert isinstance(network, _Scaled)
+    found, note = cam(Target(model, Unit("output", 1)), image)
+    assert note == "at first"
+    assert network.scaled.weight is not None
+    with torch.no_grad():
+        network.scaled.weight.mul_(3)
+    tripled, note = cam(Target(model, Unit("output", 1)), image)
+    assert note == "at scaled"
+    assert torch.allclose(tripled, 3 * found, atol=1e-5)
+    network.head = nn.Linear(5, 8)
+    target = Target(model, Unit("output", 7))
+    bias = float(network.head.bias[7].detach())
+    assert float(cam(target, image)[0].mean()) + bias == pytest.approx(float(target.values(image)), abs=1e-5)
+    with pytest.raises(UserError, match="has channels 0 to 7"):
+        Target(model, Unit("output", 8))
+
+
+def test_a_target_made_after_training_explains_the_trained_network() -> None:
+    model, image = toy_model(), _image()
+    before = [method(Target(model, Unit("output", 1)), image)[0] for method in (cam, grad_cam)]
+    kept = Target(model, Unit("output", 1))
+    with torch.no_grad():
+        model.network.get_submodule("8").weight.mul_(2)  # type: ignore[operator, union-attr]
+    for method, found in zip((cam, grad_cam), before, strict=True):
+        assert torch.allclose(method(Target(model, Unit("output", 1)), image)[0], 2 * found, rtol=1e-4)
+        assert torch.equal(method(kept, image)[0], found)

@@ -118,3 +118,31 @@ def test_of_two_steps_that_a_killed_run_left_the_later_counts(tmp_path: Path) ->
     found = out.latest("scan")
     assert found is not None
     assert (found[0], float(found[1]["x"][0])) == (40, 1.0)
+
+
+def test_a_run_killed_while_it_overwrites_leaves_nothing_that_passes_for_its_work(tmp_path: Path) -> None:
+    """At each moment of the clearing, from the marker on."""
+    for gone in ([], ["draft/layout.npz"], ["manifest.json"], ["manifest.json", "atlas.png", "draft/layout.npz"]):
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        old = OutputFolder.claim(out, {"seed": 0})
+        old.arrays("layout", lambda: {"xy": np.zeros(1)})
+        old.write_text("atlas.png", "old")
+        old.write_json("manifest.json", {"identity": {"seed": 0}})
+        (out / "draft" / "identity.json").write_text('{"clearing": true}')
+        for name in gone:
+            (out / name).unlink()
+        new = OutputFolder.claim(out, {"seed": 1}, overwrite=not gone)
+        assert not new.finished
+        assert not new.has("layout")
+        assert not (out / "atlas.png").exists()
+
+
+def test_a_result_without_its_end_counts_as_none(tmp_path: Path) -> None:
+    folder = OutputFolder.claim(tmp_path, {})
+    folder.arrays("layout", lambda: {"xy": np.ones(1)})
+    file = folder.draft / "layout.npz"
+    file.write_bytes(file.read_bytes()[:40])
+    assert not folder.has("layout")
+    assert folder.arrays("layout", lambda: {"xy": np.zeros(1)})["xy"] == 0
+    (folder.draft / "scan-000000000004.npz").write_bytes(b"")
+    assert folder.latest("scan") is None

@@ -1,11 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +11,10 @@ from PIL import Image
 from toys import conv_net, toy_model
 
 from featviz.certificate import Certificate, from_json
+from featviz.drawing import Drawing, Transparency
 from featviz.errors import UserError
 from featviz.output import OutputFolder
-from featviz.superstimuli import Drawing, Transparency, as_png, file_name, render
+from featviz.superstimuli import as_png, file_name, render
 from featviz.units import Unit
 
 QUICK = Drawing(size=32, steps=4)
@@ -174,40 +170,3 @@ def test_a_png_holds_every_channel(channels: int, size: tuple[int, int], mode: s
     pixels = torch.from_numpy(np.array(image))
     held = pixels.permute(2, 0, 1) if channels == 3 else torch.stack(pixels.split(8, 1))
     assert torch.equal(held, picture)
-
-
-def test_a_run_killed_at_any_moment_is_finished_by_the_same_command_with_the_same_bytes(tmp_path: Path) -> None:
-    """Each run is killed with SIGKILL a little later than the one before, until one is left to finish."""
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys\n"
-        "from toys import toy_model\n"
-        "from atlas.render import render_units\n"
-        "from featviz.superstimuli import Drawing\n"
-        "render_units(toy_model(), ['4:*', 'class:a'], out=sys.argv[1], drawing=Drawing(size=128, steps=25))\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, str(script), str(out)], env=environment)
-
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(whole).wait(timeout=120) == 0
-    stopped = 0
-    for _ in range(20):
-        process = start(killed)
-        drafts = len(list(killed.glob("draft/*.npz")))
-        while process.poll() is None and len(list(killed.glob("draft/*.npz"))) in (0, drafts):
-            time.sleep(0.01)
-        if process.poll() is not None:
-            break
-        process.kill()
-        assert process.wait(timeout=30) == -signal.SIGKILL
-        stopped += 1
-    assert start(killed).wait(timeout=120) == 0
-    assert stopped >= 1
-    names = sorted(path.name for path in whole.iterdir())
-    assert sorted(path.name for path in killed.iterdir()) == names
-    for name in names:
-        if name != "manifest.json":
-            assert (killed / name).read_bytes() == (whole / name).read_bytes(), name

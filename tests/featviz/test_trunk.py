@@ -65,6 +65,31 @@ def test_the_users_network_is_left_as_it_was() -> None:
     assert images.grad.abs().sum() > 0
 
 
+def test_the_copy_shares_no_weight_buffer_or_hook_with_the_network_and_keeps_what_is_shared_within() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.norm, self.other = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3)
+            self.other.weight = self.one.weight
+
+        def forward(self, images: Tensor) -> Tensor:
+            result: Tensor = self.other(self.norm(self.one(images)))
+            return result
+
+    network = Tied()
+    calls: list[int] = []
+    network.one.register_forward_hook(lambda *_: calls.append(1))
+    twin = Trunk(Model.wrap(network, size=16), ["output"], fold=False).network
+    assert isinstance(twin, Tied)
+    assert twin.one.weight is twin.other.weight
+    own = {tensor.data_ptr() for tensor in network.state_dict().values()}
+    assert not own & {tensor.data_ptr() for tensor in twin.state_dict().values()}
+    twin(torch.rand(1, 3, 16, 16))
+    assert calls == [1]
+    twin.norm.register_forward_hook(lambda *_: None)
+    assert not network.norm._forward_hooks
+
+
 def test_in_place_activations_do_not_corrupt_a_layer_read_before_them() -> None:
     model = toy_model()
     images = torch.rand(2, 3, 32, 32)

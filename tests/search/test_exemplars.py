@@ -189,14 +189,14 @@ def test_shards_that_a_stopped_run_kept_are_not_scanned_again(tmp_path: Path) ->
             raise StopRun
 
     with pytest.raises(StopRun):
-        exemplars(toy_model(), images, "4", k=3, shard=6, workers=0, checkpoints=folder, progress=stop)
+        exemplars(toy_model(), images, "4", k=3, shard=6, workers=0, keep=folder, progress=stop)
     kept = folder.latest("exemplars")
     assert kept is not None
     assert kept[0] == 12
     assert len(list(folder.draft.glob("*.npz"))) == 1
     seen: list[int] = []
     resumed = exemplars(
-        toy_model(), images, "4", k=3, shard=6, workers=0, checkpoints=folder,
+        toy_model(), images, "4", k=3, shard=6, workers=0, keep=folder,
         progress=lambda stage, done, total: seen.append(done),
     )  # fmt: skip
     assert min(seen) > 12

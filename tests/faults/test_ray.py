@@ -1,0 +1,143 @@
+"""The Ray engine on a cluster of two nodes of one core each: other processes, real deaths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults_folder import contents
+from ray_jobs import deaths, mistakes, naps, unprepared
+from toys import noise_folder, toy_model
+from typer.testing import CliRunner
+
+from atlas.build import build
+from atlas.cli import app
+from atlas.exemplars import find_exemplars
+from atlas.render import render_units
+from featviz.drawing import Drawing
+from featviz.engine import Local, Prepare
+from featviz.errors import UserError
+from featviz.ray_engine import RayEngine
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A head and a worker node on this machine, each with one core."""
+    # For Ray's processes: nothing told to its makers, and this folder's modules found.
+    environment = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(Path(__file__).parents[1])}
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    cluster.add_node(**node)
+    cluster.wait_for_nodes()
+    yield cluster.address
+    cluster.shutdown()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="module")
+def engine(address: str) -> Iterator[RayEngine]:
+    with RayEngine(address, threads=1) as found:
+        yield found
+
+
+def silent(number: int, share: float) -> None: ...
+
+
+def test_results_come_in_the_order_of_the_jobs_from_several_processes(engine: RayEngine) -> None:
+    chance = np.random.default_rng(0)
+    jobs = [(number, float(chance.uniform(0, 0.05))) for number in range(40)]
+    jobs[3] = (3, 1.0)  # the others overtake it
+    told: list[int] = []
+    made = list(engine.map(naps, jobs, lambda number, share: told.append(number)))
+    assert [int(each["number"]) for each in made] == told == list(range(40))
+    assert len({int(each["process"]) for each in made}) == 2
+    assert os.getpid() not in {int(each["process"]) for each in made}
+
+
+def test_a_worker_that_is_killed_is_started_again_with_its_job(engine: RayEngine, tmp_path: Path) -> None:
+    jobs = [str(tmp_path / str(number)) for number in range(6)]
+    for job in (jobs[0], jobs[4]):
+        Path(job).write_text("x")
+    assert [str(each["job"]) for each in engine.map(deaths, jobs, silent)] == jobs
+
+
+def test_a_job_that_kills_every_worker_is_given_up_with_what_to_do(engine: RayEngine, tmp_path: Path) -> None:
+    (tmp_path / "0").write_text("\n".join("x" * 50))
+    with pytest.raises(UserError, match=r"a Ray worker died 4 times at the same job .* the same command goes on"):
+        list(engine.map(deaths, [str(tmp_path / "0")], silent))
+
+
+@pytest.mark.parametrize("work", [mistakes, unprepared])
+def test_an_error_in_a_worker_arrives_as_it_was(work: Prepare, engine: RayEngine) -> None:
+    with pytest.raises(UserError, match=r"this layer has no maps\."):
+        list(engine.map(work, [1, 2], silent))
+
+
+def test_more_threads_than_any_node_has_are_refused_with_what_there_is(address: str, engine: RayEngine) -> None:
+    with pytest.raises(UserError, match=r"no node .* room for a worker of 64 thread\(s\) .* 1 cores"):
+        list(RayEngine(address, threads=64).map(naps, [(0, 0.0)], silent))
+
+
+def test_more_workers_than_there_is_room_for_are_refused_instead_of_waited_for(address: str, engine: RayEngine) -> None:
+    with pytest.raises(UserError, match=r"--workers 3 of 1 thread\(s\) .* room for, 2\."):
+        list(RayEngine(address, workers=3, threads=1).map(naps, [(0, 0.0)], silent))
+
+
+def test_a_worker_for_which_others_leave_no_room_holds_nothing_up(address: str, engine: RayEngine) -> None:
+    jobs = [(number, 0.01) for number in range(6)]
+    other = engine.map(naps, [(0, 0.0), (1, 0.0)], silent)
+    next(other)  # has a worker on both nodes until it ends
+    mine = engine.map(naps, jobs, silent)
+    other.close()
+    assert [int(each["number"]) for each in mine] == list(range(6))
+
+
+@pytest.mark.slow
+def test_every_command_gives_the_same_bytes_from_local_and_ray(engine: RayEngine, tmp_path: Path) -> None:
+    images = noise_folder(tmp_path / "images", 600)
+    (images / "300.png").write_bytes(b"damaged")
+    for name, where in (("local", Local(1)), ("ray", engine)):
+        build(
+            toy_model(), "4", images, out=tmp_path / name / "build", grid=(3, 6), icon=32, steps=6, samples=600,
+            per_image=1, min_count=1, reducer="pca", cards=True, engine=where, workers=0,
+        )  # fmt: skip
+        find_exemplars(
+            toy_model(), ["1", "4"], images=images, out=tmp_path / name / "exemplars", k=3, matrix=True, engine=where,
+            workers=0,
+        )  # fmt: skip
+        render_units(
+            toy_model(), ["4:*"], images=images, out=tmp_path / name / "render", drawing=Drawing(size=32, steps=6),
+            engine=where, workers=0,
+        )  # fmt: skip
+    local, ray = contents(tmp_path / "local"), contents(tmp_path / "ray")
+    assert local == ray
+    assert {"build/cells.json", "build/icons/level-6.png", "exemplars/exemplars.json", "render/units.json"} <= set(ray)
+
+
+@pytest.mark.slow
+def test_the_command_works_on_the_cluster_that_ray_address_names(
+    address: str, engine: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    words = ["build", "blocks.2", "--samples", "240", "--grid", "4", "--steps", "4", "--icon", "32", "--reducer", "pca"]
+    words += ["--threads", "1", "--quiet"]
+    for name in ("local", "ray"):
+        done = CliRunner().invoke(app, [*words, "--engine", name, "--out", str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+    for file in ("cells.json", "icons/level-4.png"):
+        assert (tmp_path / "ray" / file).read_bytes() == (tmp_path / "local" / file).read_bytes()
+
+
+def test_an_engine_that_there_is_none_of_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["build", "--engine", "rai", "--out", str(tmp_path / "out")])
+    assert isinstance(done.exception, UserError)
+    assert "ray" in str(done.exception)

@@ -1,0 +1,76 @@
+"""Forks a run for each line on standard input, and says on standard output which stages it begins and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from toys import toy_model
+
+from atlas.build import build
+from atlas.exemplars import find_exemplars
+from atlas.render import render_units
+from featviz.drawing import Drawing
+
+
+def run(command: str, images: str, out: str, said: Any) -> None:
+    """One of the three long commands, small."""
+    model = toy_model()
+    if command == "build":
+        build(
+            model, "4", images, out=out, grid=(3, 6), icon=32, steps=12, samples=600, per_image=2, min_count=1,
+            cards=True, workers=1, progress=said,
+        )  # fmt: skip
+    elif command == "exemplars":
+        find_exemplars(model, ["1", "4"], images=images, out=out, k=3, shard=64, workers=1, progress=said)
+    else:
+        render_units(
+            model, ["4:*"], out=out, images=images, drawing=Drawing(size=32, steps=12), workers=1, progress=said
+        )
+
+
+def say(line: str) -> None:
+    os.write(1, f"{line}\n".encode())
+
+
+def child(wanted: dict[str, str]) -> None:
+    begun: list[str] = []
+
+    def said(stage: str, done: int, total: int) -> None:
+        if stage not in begun:
+            begun.append(stage)
+            say(stage)
+
+    code = 1
+    try:
+        run(wanted["command"], wanted["images"], wanted["out"], said)
+        code = 0
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    finally:
+        os._exit(code)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    warm = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    for line in sys.stdin:
+        wanted = json.loads(line)
+        if warm is None and wanted["command"] == "build":
+            # UMAP compiles itself on first use: once here, not in every child.
+            warm = Path(wanted["out"]).parent / "warm"
+            run("build", wanted["images"], str(warm), lambda stage, done, total: None)
+        process = os.fork()
+        if process == 0:
+            child(wanted)
+        say(f"pid {process}")
+        _, status = os.waitpid(process, 0)
+        say(f"ended {os.waitstatus_to_exitcode(status)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Work for workers elsewhere, which have to find it by its module's name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featviz.engine import Place, Report, Work
+from featviz.errors import UserError
+from featviz.keep import Arrays
+
+
+def naps(place: Place) -> Work:
+    """Jobs (number, seconds): takes so long, and says which process did it."""
+
+    def work(jobs: Sequence[tuple[int, float]], report: Report) -> Iterator[Arrays]:
+        for number, seconds in jobs:
+            time.sleep(seconds)
+            yield {"number": np.array(number), "process": np.array(os.getpid())}
+
+    return work
+
+
+def deaths(place: Place) -> Work:
+    """Jobs are files: while there is one, the process that gets it removes a line of it and dies."""
+
+    def work(jobs: Sequence[str], report: Report) -> Iterator[Arrays]:
+        for job in jobs:
+            lives = Path(job).read_text().splitlines() if Path(job).exists() else []
+            if lives:
+                Path(job).write_text("\n".join(lives[1:]))
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield {"job": np.array(job)}
+
+    return work
+
+
+def mistakes(place: Place) -> Work:
+    def work(jobs: Sequence[Any], report: Report) -> Iterator[Arrays]:
+        raise UserError("this layer has no maps.")
+        yield {}
+
+    return work
+
+
+def unprepared(place: Place) -> Work:
+    raise UserError("this layer has no maps.")
