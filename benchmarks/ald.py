@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from common import machine
+from common import fastest, machine
 from numpy.typing import NDArray
 from rich.console import Console
 from scipy import stats
@@ -61,29 +59,22 @@ def ours(weights: Weights) -> dict[str, Any]:
     }
 
 
-def seconds(work: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    """The fastest of some turns, and what came out."""
-    best, result = float("inf"), None
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = work()
-        best = min(best, time.perf_counter() - start)
-    return best, result
-
-
 def main() -> None:
     """Measure, compare and print."""
     parser = argparse.ArgumentParser(description="Fits and splits of the final layer's weights.")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--classes", type=int, default=1000, help="how many of the classes")
+    parser.add_argument("--bootstrap", type=int, default=999, help="samples behind a p-value")
     options = parser.parse_args()
     model = load_model(device="cpu")
-    weights = find_classifier(model).weight.double().numpy()
-    fast, found = seconds(lambda: ours(weights), options.repeats)
-    slow, expected = seconds(lambda: twin(weights), 1)
-    likelihood, _ = seconds(lambda: compare(weights, bootstrap=0), 1)
-    bootstrap, _ = seconds(lambda: compare(weights, bootstrap=999), 1)
+    weights = find_classifier(model).weight.double().numpy()[: options.classes]
+    fast, found = fastest(lambda: ours(weights), options.repeats)
+    slow, expected = fastest(lambda: twin(weights), 1)
+    likelihood, _ = fastest(lambda: compare(weights, bootstrap=0), 1)
+    bootstrap, _ = fastest(lambda: compare(weights, bootstrap=options.bootstrap), 1)
     result = {
         **machine(model),
+        "classes": len(weights),
         "seconds": {"ours": fast, "twin": slow, "maximum likelihood": likelihood, "with p-values": bootstrap},
         "times as fast": slow / fast,
         "largest difference of R2": float(np.abs(np.array(found["r2"]) - np.array(expected["r2"])).max()),

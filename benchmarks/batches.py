@@ -1,6 +1,6 @@
 """Milliseconds by the size of a batch: of micro-batches while drawing, of batches while scanning.
 
-The evidence behind CPU_PIXELS in featviz/maximize.py and CPU_BATCH in search/scan.py. A table goes to standard error,
+The evidence behind CPU_PIXELS in featviz/batch_size.py and CPU_BATCH in search/scan.py. A table goes to standard error,
 JSON to standard output. Every size does the same work, in turns; the fastest turn of each counts.
 """
 

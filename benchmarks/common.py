@@ -1,28 +1,42 @@
-"""What the benchmarks share: the machine, the clock, the peers that are installed, lucent as a contender."""
+"""What the benchmarks share: the machine, the clock, the images, the installed peers, lucent as a contender."""
 
 from __future__ import annotations
 
 import copy
+import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module, metadata
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from torchvision.transforms.functional import center_crop
 
 from featviz import Model, Objective, Trunk
 from featviz.maximize import score
+from search import Images
+from search.decode import central_box, cut
 
-PEERS = {"torch-lucent": "lucent.optvis.render", "dreamlens": "dreamlens.render"}
+# Package -> what is imported of it.
+PEERS = {
+    "torch-lucent": "lucent.optvis.render",
+    "dreamlens": "dreamlens.render",
+    "zennit-crp": "crp.visualization",
+    "captum": "captum.attr",
+    "torchcam": "torchcam.methods",
+    "umap-learn": "umap",
+}
 OURS = "ours"
+Result = TypeVar("Result")
 
 # Fresh copies of the network and a number of steps -> 8-bit images (n, 3, h, w).
 Draw = Callable[[Sequence[nn.Module], int], Tensor]
@@ -135,6 +149,55 @@ def timed(contender: Contender, model: Model, steps: int) -> tuple[float, Tensor
     return time.perf_counter() - start, images
 
 
+def fastest(work: Callable[[], Result], repeats: int) -> tuple[float, Result]:
+    """Seconds of the fastest of some turns (at least one), and what came out of the last."""
+    seconds, results = take_turns({"": work}, repeats)
+    return min(seconds[""]), results[""]
+
+
+def take_turns(
+    works: Mapping[str, Callable[[], Result]], repeats: int, say: Callable[[str], None] = lambda line: None
+) -> tuple[dict[str, list[float]], dict[str, Result]]:
+    """Seconds of every turn (at least one each) by contender, and what came out of its last; contenders alternate."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    results: dict[str, Result] = {}
+    for repeat in range(max(1, repeats)):
+        for name, work in works.items():
+            start = time.perf_counter()
+            results[name] = work()
+            seconds[name].append(time.perf_counter() - start)
+        if len(works) > 1:
+            say(f"turn {repeat + 1}: " + ", ".join(f"{name} {turns[-1]:.2f} s" for name, turns in seconds.items()))
+    return seconds, results
+
+
+class Decoded(Dataset[Any]):
+    """Central views, (channels, h, w) uint8, as a user's own data set would give them; normalized: with a label."""
+
+    def __init__(self, model: Model, images: Images, *, normalized: bool = False) -> None:
+        self.how, self.images, self.normalized = model.preprocess, images, normalized
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> Any:
+        image = self.images.open(number)
+        pixels = cut(image, central_box(image.size, self.how), self.how)
+        if not self.normalized:
+            return pixels
+        return self.how.normalize(pixels[None].float() / 255)[0], max(self.images.labels[number], 0)
+
+
+def part(images: Images, count: int) -> Images:
+    """The first `count` images, from the beginning again where there are fewer."""
+    numbers = [number % len(images) for number in range(count)]
+    fields = {
+        name: tuple(getattr(images, name)[number] for number in numbers)
+        for name in ("names", "labels", "class_names", "files")
+    }
+    return replace(images, **fields)
+
+
 def wait(model: Model) -> None:
     """Let a GPU finish what was asked of it."""
     if model.device.type == "cuda":
@@ -147,6 +210,16 @@ def machine(model: Model) -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in packages}},
         "device": torch.cuda.get_device_name() if model.device.type == "cuda" else str(model.device),
+        "processor": processor(),
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "model": model.name,
     }
+
+
+def processor() -> str:
+    """What the processor is called, as far as the system says."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

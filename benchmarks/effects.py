@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from typing import Any
 
 import torch
-from common import machine
+from common import fastest, machine
 from rich.console import Console
 from torch import Tensor
 
@@ -45,16 +44,6 @@ def by_backward(found: ClassEffects, images: Tensor, positions: Tensor, classes:
     return torch.stack(effects, 1)
 
 
-def seconds(work: Any, repeats: int) -> tuple[float, Any]:
-    """The fastest of some turns, and what came out."""
-    best, result = float("inf"), None
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = work()
-        best = min(best, time.perf_counter() - start)
-    return best, result
-
-
 def main() -> None:
     """Measure, compare and print."""
     parser = argparse.ArgumentParser(description="Effects on all classes.")
@@ -73,10 +62,10 @@ def main() -> None:
         _, height, width = found.trunk.map_size(layer)
         places = [torch.randint(limit, (options.count,), generator=generator) for limit in (height, width)]
         positions = torch.stack(places, 1)
-        ours, effects = seconds(lambda: found(views, positions[:, None])[:, 0], options.repeats)  # noqa: B023
-        forward, _ = seconds(lambda: found._logits(views), options.repeats)  # noqa: B023
-        theirs, expected = seconds(lambda: by_backward(found, views, positions, classes), 1)  # noqa: B023
-        one, _ = seconds(lambda: by_backward(found, views, positions, classes[:1]), options.repeats)  # noqa: B023
+        ours, effects = fastest(lambda: found(views, positions[:, None])[:, 0], options.repeats)  # noqa: B023
+        forward, _ = fastest(lambda: found._logits(views), options.repeats)  # noqa: B023
+        theirs, expected = fastest(lambda: by_backward(found, views, positions, classes), 1)  # noqa: B023
+        one, _ = fastest(lambda: by_backward(found, views, positions, classes[:1]), options.repeats)  # noqa: B023
         per_class = (theirs - one) / (len(classes) - 1)
         rows[layer] = {
             "ours, ms an image": 1000 * ours / options.count,

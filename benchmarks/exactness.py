@@ -70,7 +70,7 @@ def killed_and_resumed(model: Model, images: Images, batch: int, shard: int) -> 
         script = (
             "from exactness import LAYERS, K, OutputFolder, exemplars, load_model\n"
             f"exemplars(load_model(device='cpu'), {images.source!r}, LAYERS, k=K, batch={batch}, shard={shard}, "
-            f"checkpoints=OutputFolder.claim({folder!r}, {{}}))\n"
+            f"keep=OutputFolder.claim({folder!r}, {{}}))\n"
         )
         process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parent)
         while process.poll() is None and not list(Path(folder).glob("draft/exemplars-*.npz")):
@@ -80,7 +80,7 @@ def killed_and_resumed(model: Model, images: Images, batch: int, shard: int) -> 
             raise SystemExit("the run ended before it could be killed")
         seen: list[int] = []
         found = exemplars(
-            model, images, LAYERS, k=K, batch=batch, shard=shard, checkpoints=OutputFolder.claim(folder, {}),
+            model, images, LAYERS, k=K, batch=batch, shard=shard, keep=OutputFolder.claim(folder, {}),
             progress=lambda stage, done, total: seen.append(done),
         )  # fmt: skip
         if min(seen) <= shard:

@@ -13,44 +13,24 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import installed, machine
+from common import Decoded, fastest, machine, missing, part, take_turns
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from featviz import Model, Trunk, load_model
 from search import Images, exemplars, open_images, scan
-from search.decode import central_box, cut
 from search.record import Record
 from search.scan import CPU_BATCH
 
 ONE = ["blocks.3"]
 FIVE = ["blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5"]
 CRP = "zennit-crp"
-
-
-class Decoded(Dataset[Any]):
-    """Central views, (channels, h, w) uint8, and a label, as a user's own data set would give them."""
-
-    def __init__(self, model: Model, images: Images, *, normalized: bool = False) -> None:
-        self.how, self.images, self.normalized = model.preprocess, images, normalized
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, number: int) -> Any:
-        image = self.images.open(number)
-        pixels = cut(image, central_box(image.size, self.how), self.how)
-        if not self.normalized:
-            return pixels
-        return self.how.normalize(pixels[None].float() / 255)[0], max(self.images.labels[number], 0)
 
 
 def bare(model: Model, images: Images, layers: list[str]) -> None:
@@ -77,7 +57,7 @@ def everybodys(model: Model, images: Images, layers: list[str]) -> None:
     for handle in handles:
         handle.remove()
     for parts in kept.values():
-        torch.cat(parts).topk(9, dim=0)
+        torch.cat(parts).topk(min(9, len(images)), dim=0)
 
 
 def zennit_crp(model: Model, images: Images, layers: list[str]) -> None:
@@ -102,23 +82,6 @@ def ours(model: Model, images: Images, layers: list[str]) -> None:
 def only_the_pass(model: Model, images: Images, layers: list[str]) -> None:
     """The same without what does not grow with the number of images: the receptive fields."""
     scan(model, images, layers, [Record(layer, 9) for layer in layers], workers=1)
-
-
-def seconds(work: Callable[[Model, Images, list[str]], None], model: Model, images: Images, layers: list[str]) -> float:
-    """Of one turn."""
-    start = time.perf_counter()
-    work(model, images, layers)
-    return time.perf_counter() - start
-
-
-def part(images: Images, count: int) -> Images:
-    """The first `count` images, from the beginning again where there are fewer."""
-    numbers = [number % len(images) for number in range(count)]
-    fields = {
-        name: tuple(getattr(images, name)[number] for number in numbers)
-        for name in ("names", "labels", "class_names", "files")
-    }
-    return replace(images, **fields)
 
 
 def memory(options: argparse.Namespace) -> dict[str, float]:
@@ -161,15 +124,16 @@ def main() -> None:
         "ours, five layers, all": (ours, FIVE),
         "everybody's, one layer": (everybodys, ONE),
     }
-    best = dict.fromkeys(contenders, float("inf"))
-    for repeat in range(max(1, options.repeats)):
-        for name, (work, layers) in contenders.items():
-            best[name] = min(best[name], seconds(work, model, images, layers))
-        console.print(f"turn {repeat + 1}: " + ", ".join(f"{name} {value:.1f} s" for name, value in best.items()))
+    works = {name: partial(work, model, images, layers) for name, (work, layers) in contenders.items()}
+    turns, _ = take_turns(works, options.repeats, console.print)
+    best = {name: min(seconds) for name, seconds in turns.items()}
     figures = {name: {"ms per image": round(1000 * value / len(images), 2)} for name, value in best.items()}
-    if installed(CRP):
+    absent = missing(CRP)
+    if absent is None:
         some = part(images, options.crp)
-        figures[CRP] = {"ms per image": round(1000 * seconds(zennit_crp, model, some, ONE) / len(some), 2)}
+        figures[CRP] = {
+            "ms per image": round(1000 * fastest(lambda: zennit_crp(model, some, ONE), 1)[0] / len(some), 2)
+        }
     ratios = {
         "one layer / bare": best["ours, one layer, the pass"] / best["bare, one layer"],
         "five layers / bare": best["ours, five layers, the pass"] / best["bare, five layers"],
@@ -186,7 +150,7 @@ def main() -> None:
         table.add_row(name, str(row["ms per image"]))
     console.print(table)
     console.print({name: round(value, 3) for name, value in ratios.items()})
-    result = {**machine(model), "figures": figures, "ratios": ratios}
+    result = {**machine(model), "images": len(images), "missing": absent, "figures": figures, "ratios": ratios}
     if options.memory:
         result["resident MB after"] = memory(options)
         console.print(result["resident MB after"])

@@ -28,8 +28,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from featviz import Model, Trunk, load_model, maximize, objectives
+from featviz.drawing import Drawing
 from featviz.maximize import DEFAULT_TRANSFORM, generator_for
-from featviz.superstimuli import Drawing
 from featviz.units import Unit
 
 LAYER, SIZE = "blocks.3", 128
@@ -145,6 +145,8 @@ def arguments() -> argparse.Namespace:
         description="Superstimuli beside lucent's, in one run (about a quarter of an hour)."
     )
     parser.add_argument("--quick", action="store_true", help="few steps and units: does it run?")
+    parser.add_argument("--channels", type=int, default=32, help="of `pace` and `goal`")
+    parser.add_argument("--classes", type=int, default=len(NAMES), help=f"of `classes`, {len(NAMES)} at most")
     parser.add_argument("--repeats", type=int, default=2, help="turns of each contender of `pace`; its fastest counts")
     parser.add_argument("--json-out", type=Path, help="also write the JSON to this file")
     return parser.parse_args()
@@ -157,12 +159,12 @@ def main() -> None:
     say = partial(console.print, soft_wrap=True)
     model, witness = load_model(), load_model("efficientnet_lite1")
     quick = options.quick
-    channels = tuple(range(0, 6 if quick else 64, 2))
+    channels = tuple(range(0, 6 if quick else 2 * options.channels, 2))
     ours = [(2, 0.0), (2, 0.5)] if quick else [(100, 0.35), (100, 0.0), (224, 0.0)]
     result = {
         "pace": pace(model, channels, 2 if quick else 64, max(1, options.repeats), say),
         "goal": goal(model, channels, ours, 3 if quick else LUCENT_STEPS, say),
-        "classes": classes(model, witness, NAMES[:2] if quick else NAMES, 2 if quick else 256),
+        "classes": classes(model, witness, NAMES[: 2 if quick else options.classes], 2 if quick else 256),
     }
     for table in tables(result):
         console.print(table)

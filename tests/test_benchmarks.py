@@ -1,0 +1,112 @@
+"""The benchmarks run, each apart, and their page says what happened."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def _script(name: str, *arguments: str, first: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A benchmark in a process of its own; first: a folder whose modules come before those that are installed."""
+    places = [str(first)] if first else []
+    path = os.pathsep.join([*places, str(ROOT), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+
+
+def _verdicts() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("verdicts", BENCHMARKS / "verdicts.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["verdicts"] = module  # where its dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _stub(folder: Path, *packages: str) -> Path:
+    for package in packages:
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").write_text("raise ImportError('broken on purpose')\n", encoding="utf-8")
+    return folder
+
+
+def test_a_page_and_the_raw_figures_come_of_a_quick_run(noise_images: Path, tmp_path: Path) -> None:
+    page, raw = tmp_path / "docs" / "benchmarks.md", tmp_path / "raw.json"
+    options = ("--images", str(noise_images), "--out", str(page), "--json", str(raw))
+    ran = _script("run", "--quick", "--only", "ald", "--only", "effects", *options)
+    assert ran.returncode == 0, ran.stderr
+    text = page.read_text(encoding="utf-8")
+    for word in ("## ald", "## effects", "| torch | ", "| torch-lucent | ", "| umap-learn | ", "| images | noise"):
+        assert word in text
+    assert "## Failed" not in text
+    assert "The figures say nothing" in text
+    outcomes = {outcome["name"]: outcome["figures"] for outcome in json.loads(raw.read_text(encoding="utf-8"))}
+    assert outcomes["ald"]["terminal sets that differ"] == 0
+    assert outcomes["effects"]["layers"]["blocks.5"]["largest difference"] < 1e-5
+
+
+def test_what_fails_and_what_is_missing_is_named_and_costs_the_others_nothing(tmp_path: Path) -> None:
+    stubs, page = _stub(tmp_path / "stubs", "dreamlens"), tmp_path / "page.md"
+    chosen = [word for name in ("atlases", "effects", "ald") for word in ("--only", name)]
+    ran = _script("run", "--quick", *chosen, "--images", str(tmp_path / "nowhere"), "--out", str(page), first=stubs)
+    assert ran.returncode == 1, ran.stderr
+    done, rest = page.read_text(encoding="utf-8").split("## Failed")
+    failed, left_out = rest.split("## Left out")
+    assert "## ald" in done
+    assert "## effects" not in done
+    assert "`effects`: exit code 1:" in failed
+    assert "nowhere' does not exist" in failed
+    assert "atlases" not in done + failed
+    # Where it is not installed at all, it is that.
+    assert "`atlases`: dreamlens cannot be imported: broken on purpose" in left_out or "not installed" in left_out
+
+
+def test_a_peer_that_wins_is_said_to_win() -> None:
+    verdicts = _verdicts()
+    lost = verdicts.faster("maps", 3.0, {"captum": 6.0, "captum, helped": 1.5})
+    assert lost.winner == "captum (helped)"
+    assert lost.sentence == "maps: captum (helped) wins, 2.0 times as fast as activation-atlas."
+    won = verdicts.faster("maps", 1.0, {"captum": 22.4, "other": 40.0})
+    assert won.sentence == "maps: activation-atlas wins, 22 times as fast as captum."
+    assert verdicts.faster("maps", 1.0, {"captum": 1.02}).winner == "a draw"
+    assert verdicts.faster("maps", 1.0, {}).sentence == "maps: no peer took part."
+    assert verdicts.higher("score", 0.4, {"dreamlens": 0.5, "other": 0.1}).winner == "dreamlens"
+    assert verdicts.higher("score", 0.6, {"dreamlens": 0.5}).winner == "activation-atlas"
+    assert verdicts.higher("score", -0.1, {"dreamlens": -0.2}).winner == "activation-atlas"
+    assert verdicts.higher("score", 0.500, {"dreamlens": 0.505}).winner == "a draw"
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_a_processor_just_so() -> None:
+    tiny = "--count 4 --batch 2 --workers 0 --side 32 --steps 2 --chunk 2 --blocks 1 --repeats 1 --precisions float32"
+    ran = _script("gpu", "--device", "cpu", *tiny.split())
+    assert ran.returncode == 0, ran.stderr
+    found: dict[str, Any] = json.loads(ran.stdout)["precisions"]["float32"]
+    assert set(found["images"]) == {"bare", "consumer", "scan"}
+    assert set(found["picture steps"]) == {"bare", "maximize", "draw_icons"}
+    assert all(row["per_second"] > 0 for part in found.values() for row in part.values())
+
+
+@pytest.mark.slow
+def test_maps_equal_those_of_captum_and_torchcam_within_rounding() -> None:
+    pytest.importorskip("captum")
+    pytest.importorskip("torchcam")
+    ran = _script("attributions", *"photos --count 1 --window 112 --steps 4 --repeats 1".split())
+    assert ran.returncode == 0, ran.stderr
+    methods = json.loads(ran.stdout)["methods"]
+    assert set(methods) >= {"occlusion", "integrated", "guided", "deconv", "gradcam", "cam"}
+    for method, rows in methods.items():
+        if method not in ("gradcampp", "smoothgradcampp"):  # see the page's notes
+            assert all(row["largest_difference"] < 1e-4 for row in rows.values()), method
