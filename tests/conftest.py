@@ -56,3 +56,21 @@ def browser() -> Iterator[Any]:
         started = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say what the tests of faults counted, whichever process ran them: of conftests, pytest-xdist asks this one."""
+    here = "tests/faults"
+    reports = [
+        report
+        for kind in ("passed", "failed", "skipped", "error")
+        for report in terminalreporter.stats.get(kind, [])
+        if report.nodeid.startswith(here)
+    ]
+    for report in reports:
+        for name, line in report.user_properties:
+            if name == "counted" and report.when == "call":
+                terminalreporter.write_line(line)
+    spent = sum(report.duration for report in reports)
+    if reports:
+        terminalreporter.write_line(f"faults: {len(reports)} tests in {spent:.0f} s")
