@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
 
 from featviz.classifier import find_classifier
 from featviz.errors import UserError
@@ -20,7 +19,7 @@ from featviz.progress import Progress, silent
 from search.decode import open_upright
 from search.images import Images, open_images
 
-from . import hypothesis
+from . import hypothesis, hypothesis_report
 from .ald_figure import class_figure, evidence_figure, layer_figure
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
@@ -243,10 +242,10 @@ def _test(
     sides = ("discriminative", "confusing")
     evidence = [hypothesis.terminal_evidence(found, features, side, seed=settings.seed) for side in sides]
     pruning = hypothesis.prune(found, features, seed=settings.seed)
-    folder.write_json("tests.json", hypothesis.as_json(evidence, pruning))
+    folder.write_json("tests.json", hypothesis_report.as_json(evidence, pruning))
     section = _figure(folder, "tests.png", evidence_figure(evidence, pruning), "What the images say")
-    table = Section("What the images say, in figures", table=hypothesis.evidence_rows(evidence))
-    return hypothesis.evidence_lines(evidence, pruning, features), [section, table]
+    table = Section("What the images say, in figures", table=hypothesis_report.evidence_rows(evidence))
+    return hypothesis_report.evidence_lines(evidence, pruning, features), [section, table]
 
 
 def _row(other: Study, found: Study) -> dict[str, Any]:
@@ -272,6 +271,8 @@ def _row(other: Study, found: Study) -> dict[str, Any]:
 
 def _along(one: np.ndarray, other: np.ndarray) -> float | None:
     known = np.isfinite(one) & np.isfinite(other)
+    from scipy import stats  # a third of a second that no other command should wait for
+
     return _rounded(stats.spearmanr(one[known], other[known]).statistic) if known.sum() > 2 else None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from featviz.effects import class_effects
-from featviz.engine import LOCAL, Engine
+from featviz.engine import LOCAL, Engine, same_threads
 from featviz.keep import NOWHERE, Arrays, Under
 from featviz.models import Model
 from featviz.output import OutputFolder
@@ -181,7 +181,7 @@ def _other_sample(other: Stages, found: Sample, model: Model, layer: str) -> tup
 
 def _aligned(first: Floats, second: Floats, seed: int) -> Arrays:
     """Both layouts in one unit square."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), same_threads():
         warnings.simplefilter("ignore")  # of threads and seeds: meant
         import umap
 

@@ -17,9 +17,10 @@ from .channels import draw_superstimuli, named_channels
 from .grid import Cell
 from .photos import Photographs
 from .project import Floats, Reducer, named_reducer
-from .result import Atlas, claim_store, load, write
+from .result import Atlas, load, write
 from .settings import Settings
 from .stages import Clock, Stages, checked_layer, claim, median_score, versions
+from .store import claim_store, store_address
 
 
 def build(
@@ -55,6 +56,7 @@ def build(
     wanted = replace(wanted, layer=checked_layer(model, layer, single=wanted.tiles == "photos"))
     labels = [model.class_index(each) for each in classes]
     source = open_images(images)
+    store = None if store is None else store_address(store)
     identity = {
         "command": "build",
         "settings": asdict(wanted),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
 from featviz.effects import NoClassesError
 from featviz.engine import LOCAL, Engine
@@ -31,6 +30,7 @@ from .result import Atlas, load_data, write_data
 from .sample import Sample
 from .settings import Settings
 from .stages import Clock, Stages, checked_layer, claim, median_score, versions
+from .store import open_store
 
 
 def class_atlas(
@@ -74,7 +74,7 @@ def class_atlas(
         "class": number,
         "by": [by, count],
         "channels": {name: None if each is None else list(each) for name, each in panels.items()},
-        **source_identity(model, source, sample_of),
+        **source_identity(model, source, wanted, sample_of),
     }
     folder = claim(out, identity, model, source, overwrite=overwrite)
     if folder is not None and folder.finished:
@@ -106,8 +106,9 @@ def class_atlas(
     return made
 
 
-def source_identity(model: Model, source: Images, sample_of: Atlas | None) -> dict[str, Any]:
-    """What the sample depends on besides the settings."""
+def source_identity(model: Model, source: Images, wanted: Settings, sample_of: Atlas | None) -> dict[str, Any]:
+    """What the sample depends on besides the settings; a `UserError` for an atlas that cannot lend its own."""
+    check_source(model, source, wanted, sample_of)
     taken = None if sample_of is None else sample_of.manifest["identity"]
     return {"weights": model.fingerprint, "images": source.fingerprint, "sample_of": taken}
 
@@ -115,14 +116,13 @@ def source_identity(model: Model, source: Images, sample_of: Atlas | None) -> di
 def whole_sample(run: Stages, sample_of: Atlas | None) -> tuple[Sample, dict[str, Any]]:
     """All activations with their effects, drawn anew or from an atlas; and what figures say of them.
 
-    Raises `UserError` where there are no effects on classes, and for an atlas of other weights, images or layer.
+    Raises `UserError` where there are no effects on classes.
     """
     if not run.settings.effects:
         raise UserError("class atlases are made of effects on classes: they cannot be switched off.")
     if sample_of is None:
         found, report = run.sample()
     else:
-        _check_same(run, sample_of)
         found, report = sample_of.sample, dict(sample_of.manifest["images"])
     if found.effects is None:
         raise NoClassesError(f"{run.model.name} returns no logits of classes: there are no effects on classes to map.")
@@ -130,14 +130,19 @@ def whole_sample(run: Stages, sample_of: Atlas | None) -> tuple[Sample, dict[str
     return found, {"model": run.model.name, "images": images, "vectors": len(found)}
 
 
-def _check_same(run: Stages, other: Atlas) -> None:
-    identity = other.manifest["identity"]
-    given = {"weights": run.model.fingerprint, "images": run.images.fingerprint}
-    differing = [name for name, value in given.items() if identity[name] != value]
-    if other.settings.layer != run.settings.layer:
-        differing.append(f"layer ({other.settings.layer!r}, not {run.settings.layer!r})")
-    if differing:
-        raise UserError(f"the atlas whose activations to use has other {', other '.join(differing)}.")
+def check_source(model: Model, source: Images, wanted: Settings, sample_of: Atlas | None) -> None:
+    """Raise `UserError` for an atlas whose activations cannot be used: of other weights, images or another layer."""
+    if sample_of is None:
+        return
+    identity, layer = sample_of.manifest["identity"], sample_of.settings.layer
+    images = f"its images, {sample_of.manifest['images']['source']!r}, are not those of {source.source!r}"
+    reasons = [
+        *(["its network has other weights"] if identity["weights"] != model.fingerprint else []),
+        *([images] if identity["images"] != source.fingerprint else []),
+        *([f"its layer is {layer!r}, not {wanted.layer!r}"] if layer != wanted.layer else []),
+    ]
+    if reasons:
+        raise UserError(f"the activations of that atlas (--from) cannot be used here: {'; '.join(reasons)}.")
 
 
 def panel_facts(panel: ClassPanel) -> dict[str, Any]:
@@ -257,7 +262,7 @@ def load_panel(folder: Path, manifest: dict[str, Any], facts: dict[str, Any]) ->
     """What `write_panel` wrote; facts: the panel's in the manifest."""
     changed = {**facts["settings"], "grid": tuple(facts["settings"]["grid"])}
     atlas = load_data(folder, manifest, **changed)
-    rows = np.asarray(zarr.open_group(str(folder / "store"), mode="r")["row"])
+    rows = np.asarray(open_store(folder / "store", mode="r")["row"])
     channels = None if facts["channels"] is None else tuple(facts["channels"])
     return ClassPanel(
         facts["panel"],

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from featviz.errors import UserError
+from featviz.memory import keep_freed_memory
 
 from .commands.ald import ald_command
 from .commands.align import align_command
@@ -65,18 +66,27 @@ def main() -> None:
     Stopped by SIGINT or SIGTERM, 128 and the signal's number; what goes on from there is told.
     """
     _raise_when_stopped()
+    keep_freed_memory()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         app(standalone_mode=True)
-    except (UserError, OSError) as error:
-        if "--debug" in sys.argv:
+    except BaseException as error:
+        stopped = _stopped_by(error)
+        if stopped is not None:
+            again = shlex.join(["atlas", *(word for word in sys.argv[1:] if word != "--overwrite")])
+            console.print(f"stopped by {stopped}; to go on from here: {escape(again)}")
+            sys.exit(128 + stopped.number)
+        if not isinstance(error, (UserError, OSError)) or "--debug" in sys.argv:
             raise
         console.print(f"[bold red]error:[/] {escape(_told(error))}")
         sys.exit(1)
-    except Stopped as stopped:
-        again = shlex.join(["atlas", *(word for word in sys.argv[1:] if word != "--overwrite")])
-        console.print(f"stopped by {stopped}; to go on from here: {escape(again)}")
-        sys.exit(128 + stopped.number)
+
+
+def _stopped_by(error: BaseException | None) -> Stopped | None:
+    """The signal that ended the command: a library's own code may answer it with an error of its own."""
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _raise_when_stopped() -> None:

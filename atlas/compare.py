@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from matplotlib.figure import Figure
 
 from featviz.engine import LOCAL, Engine
@@ -41,6 +40,7 @@ from .result import Atlas, load_data, write_data
 from .sample import Sample
 from .settings import Settings
 from .stages import Clock, Stages, checked_layer, claim, versions
+from .store import open_store
 from .telling import telling_picture
 
 # Cells per side of the layout from one class to the other, as in the article.
@@ -137,7 +137,7 @@ def compare(
         "classes": list(labels),
         "by": [by, count],
         "gradient": gradient,
-        **source_identity(model, source, sample_of),
+        **source_identity(model, source, wanted, sample_of),
     }
     folder = claim(out, identity, model, source, overwrite=overwrite)
     if folder is not None and folder.finished:
@@ -178,7 +178,7 @@ def load_comparison(folder: str | Path) -> Comparison:
     folder = Path(folder)
     manifest = OutputFolder(folder, {}).manifest()
     gradient = load_data(folder, manifest)
-    rows = np.asarray(zarr.open_group(str(folder / "store"), mode="r")["row"])
+    rows = np.asarray(open_store(folder / "store", mode="r")["row"])
     panels = [
         load_panel(folder / side, manifest, facts) for side, facts in zip(_SIDES, manifest["panels"], strict=True)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -114,8 +114,11 @@ class _IconDrawing:
         trunk = Trunk(model, [self.layer], precision=self.precision, compiled=self.compiled)
         clean = Trunk(model, [self.layer], fold=False)
 
+        # A worker elsewhere is given one job after the other: what was found by trying holds for all.
+        best_chunk = cache(partial(chunk_by_trying, trunk, (self.icon, self.icon)))
+
         def work(jobs: Sequence[Sequence[int]], report: Report) -> Iterator[Arrays]:
-            chunk = chunk_by_trying(trunk, (self.icon, self.icon), max(map(len, jobs), default=1))
+            chunk = best_chunk(max(map(len, jobs), default=1))
             for number, block in enumerate(jobs):
                 images = self._drawn(model, wish, trunk, block, chunk, partial(report, number))
                 scores = score(clean, measure, images, block)

@@ -23,6 +23,7 @@ from search.decode import open_upright
 from search.images import Images, open_images
 
 from .class_atlas import DEFAULTS, class_name
+from .class_folder import check_source
 from .explorer import Report, make_book, write_viewer
 from .figure import save_figure
 from .patch_figure import Step, strip_figure, sweep_figure
@@ -98,6 +99,8 @@ def patch_test(
     """
     taken = None if sample_of is None else sample_of.manifest["identity"]
     run, identity = _checked(model, source, target, images, patch, layer, sizes, views, settings, workers, progress)
+    if str(patch) == AUTO:
+        check_source(model, run.images, run.settings, sample_of)
     identity["sample_of"] = taken
     labels = (identity["classes"][0], identity["classes"][1])
     folder = None if out is None else OutputFolder.claim(out, identity, overwrite=overwrite)

@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from featviz.errors import UserError
 from featviz.models import Model
 from featviz.progress import Progress, silent
-from search.decode import Box
+from search.decode import Box, UndecodableError
+from search.image_set import readable
 from search.images import Images
 from search.receptive import ReceptiveFields, effective_size, receptive_fields
 from search.sheet import crop
@@ -54,7 +56,12 @@ class Photographs:
 
     def crop(self, row: int, side: int) -> Image.Image:
         """That part as a square picture of so many pixels."""
-        return crop(self.images.open(int(self.found.image[row])), self.box(row), side)
+        number = int(self.found.image[row])
+        try:
+            return crop(self.images.open(number), self.box(row), side)
+        except UndecodableError as error:
+            name = readable(self.images.names[number])
+            raise UserError(f"{name} could be read before and cannot be read now: {error}.") from error
 
     def of_cells(self, cells: Sequence[Cell], side: int, *, progress: Progress = silent) -> NDArray[np.uint8]:
         """(cells, side, side, 3): for each cell, the part of the photograph whose activation is nearest to its mean."""

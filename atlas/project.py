@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import re
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featviz.engine import same_threads
 from featviz.errors import UserError, unknown
+from featviz.progress import Progress, silent
 
 Floats = NDArray[np.float32]
 # (vectors (n, c), seed) -> (n, 2), in any unit.
@@ -20,20 +25,26 @@ Reducer = Callable[[Floats, int], NDArray[np.floating]]
 NEIGHBORS, MIN_DIST = 20, 0.5
 # UMAP is fitted on so many vectors at most, drawn with the seed; the others are laid out among them, in blocks.
 FIT_UP_TO, _BLOCK = 200_000, 20_000
+# How often UMAP moves the others: its own choice for a whole block, and here for the last, smaller one too.
+_EPOCHS = 30
 # Up to here all pairwise cosines in blocks are faster than an approximate search and its compilation.
 EXACT_NEIGHBORS_UP_TO = 50_000
 
 
-def project(vectors: Floats, reducer: str | Reducer = "umap", *, seed: int = 0) -> Floats:
+def project(vectors: Floats, reducer: str | Reducer = "umap", *, seed: int = 0, progress: Progress = silent) -> Floats:
     """Lay out vectors (n, c) in the unit square: (n, 2), x to the right and y down.
 
     reducer: `umap`, `tsne`, `pca`, or any function (vectors, seed) -> (n, 2). The same seed gives the same layout.
+    progress: told of what UMAP has done once it has found the neighbours; of the others nothing is known.
 
     Raises `UserError` where there are too few vectors or all are equal.
     """
     reduce, name = named_reducer(reducer)
     check_vectors(vectors, name)
-    layout = np.asarray(reduce(vectors, seed), dtype=np.float64)
+    if reduce is umap_layout:
+        reduce = partial(umap_layout, progress=progress)
+    with same_threads():
+        layout = np.asarray(reduce(vectors, seed), dtype=np.float64)
     if layout.shape != (len(vectors), 2):
         raise UserError(f"{name} must give one point per vector, shape {(len(vectors), 2)}; got {layout.shape}.")
     return to_unit_square(layout)
@@ -80,20 +91,37 @@ def to_unit_square(layout: NDArray[np.float64]) -> Floats:
     return inside
 
 
-def umap_layout(vectors: Floats, seed: int, *, fit_up_to: int = FIT_UP_TO) -> NDArray[np.floating]:
+def umap_layout(
+    vectors: Floats, seed: int, *, fit_up_to: int = FIT_UP_TO, progress: Progress = silent
+) -> NDArray[np.floating]:
     """(n, 2) by UMAP, McInnes, Healy and Melville 2018; of more than `fit_up_to` vectors, fitted on a seeded part."""
     if len(vectors) <= fit_up_to:
-        return _fitted(vectors, seed, whole=True).embedding_  # type: ignore[no-any-return]
+        return _fitted(vectors, seed, progress, whole=True).embedding_  # type: ignore[no-any-return]
     chosen = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:fit_up_to])
-    reducer = _fitted(np.array(vectors[chosen]), seed, whole=False)
+    reducer = _fitted(np.array(vectors[chosen]), seed, progress, whole=False)
+    reducer.tqdm_kwds, reducer.n_epochs = {"disable": True}, 3 * _EPOCHS  # of which it takes a third
     layout = np.empty((len(vectors), 2), np.float32)
     for start in range(0, len(vectors), _BLOCK):
+        progress("layout of the rest", start, len(vectors))
         layout[start : start + _BLOCK] = reducer.transform(np.array(vectors[start : start + _BLOCK]))
+    progress("layout of the rest", len(vectors), len(vectors))
     layout[chosen] = reducer.embedding_
     return layout
 
 
-def _fitted(vectors: Floats, seed: int, *, whole: bool) -> Any:
+class _Epochs(io.TextIOBase):
+    """Where UMAP's own bar is written: passes on how many of its epochs are through."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def write(self, text: str) -> int:
+        if found := re.search(r"(\d+)/(\d+)", text):
+            self.progress("layout (umap)", int(found[1]), int(found[2]))
+        return len(text)
+
+
+def _fitted(vectors: Floats, seed: int, progress: Progress, *, whole: bool) -> Any:
     """A fitted UMAP; whole: it need not lay out others later, so that the neighbours may be worked out beforehand."""
     with warnings.catch_warnings():
         # "n_jobs overridden to 1 by random_state", "precomputed_knn cannot transform": both are meant.
@@ -101,8 +129,12 @@ def _fitted(vectors: Floats, seed: int, *, whole: bool) -> Any:
         import umap
 
         exact = whole and len(vectors) <= EXACT_NEIGHBORS_UP_TO
-        known = {"precomputed_knn": nearest(vectors, NEIGHBORS)} if exact else {}
-        reducer = umap.UMAP(n_neighbors=NEIGHBORS, min_dist=MIN_DIST, metric="cosine", random_state=seed, **known)
+        options: dict[str, Any] = {"precomputed_knn": nearest(vectors, NEIGHBORS)} if exact else {}
+        if progress is not silent:
+            options["tqdm_kwds"] = {
+                "disable": False, "file": _Epochs(progress), "bar_format": "{n}/{total}", "mininterval": 0
+            }  # fmt: skip
+        reducer = umap.UMAP(n_neighbors=NEIGHBORS, min_dist=MIN_DIST, metric="cosine", random_state=seed, **options)
         return reducer.fit(vectors)
 
 

@@ -25,8 +25,8 @@ from featviz.superstimuli import check, render
 from featviz.units import Unit, parse_units
 from search.decode import cut, open_upright
 from search.images import Images, open_images
+from search.loading import Skipped
 from search.reference import natural_spectrum, references
-from search.scan import Skipped
 
 from .explorer import render_page
 from .figure import PER_SHEET, save_figure, superstimuli_figure

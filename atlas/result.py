@@ -10,11 +10,9 @@ from functools import partial
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import fsspec
 import numpy as np
-import zarr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -33,12 +31,11 @@ from .panels import Panel, panels_figure
 from .photos import Photographs
 from .sample import Sample
 from .settings import Settings
+from .store import open_store, write_store
 
 # Bytes of a page in a notebook: beyond, saving and showing notebooks fails.
 NOTEBOOK_LIMIT = 8_000_000
 _FRAME = "width:100%;height:720px;border:1px solid #8884;border-radius:6px"
-# Bytes of a chunk of the store: more vectors than memory holds go through it piece by piece.
-_CHUNK = 2**23
 # Commands whose folders hold an atlas at their root.
 ATLASES = ("build", "classes", "compare", "align")
 
@@ -300,51 +297,13 @@ def _said(score: float | None) -> str:
     return "no icons drawn" if score is None else f"{score:.3f}"
 
 
-def open_store(address: str | Path, *, mode: Literal["r", "a"]) -> Any:
-    """The Zarr group at a path or at any address that fsspec knows; a `UserError` where it cannot be had."""
-    try:
-        return zarr.open_group(str(address), mode=mode)
-    except (ImportError, ValueError, FileNotFoundError) as error:
-        raise UserError(f"the store {str(address)!r} cannot be opened: {str(error).splitlines()[0]}") from error
-
-
-def claim_store(address: str, identity: Mapping[str, Any]) -> None:
-    """Take an address for the vectors of the work that `identity` describes, before any of it is done.
-
-    Raises `UserError` where there is something else already, and where nothing can be stored.
-    """
-    files = _files_at(address)
-    store = open_store(address, mode="a" if not files else "r")
-    wanted = json.loads(json.dumps(identity))
-    if not files:
-        store.attrs["identity"] = wanted
-    elif store.attrs.get("identity") != wanted:
-        raise UserError(f"--store {address!r} holds something else already; give an address where there is nothing.")
-
-
-def _files_at(address: str) -> int:
-    """How many files lie at an address."""
-    try:
-        system, path = fsspec.core.url_to_fs(address)
-        return len(system.ls(path)) if system.exists(path) else 0
-    except (ImportError, ValueError, OSError) as error:
-        raise UserError(f"the store {address!r} cannot be opened: {str(error).splitlines()[0]}") from error
-
-
 def _write_store(atlas: Atlas, address: str | Path, more: Mapping[str, NDArray[Any]]) -> None:
-    store = open_store(address, mode="a")
     arrays: dict[str, NDArray[Any]] = {**atlas.sample.arrays(), "xy": atlas.xy, **more}
     for level in atlas.levels:
         numbers = cell_numbers(atlas.xy, level)
         drawn = [cell.row * level + cell.col for cell in atlas.cells if cell.level == level]
         arrays[f"cell-{level}"] = np.where(np.isin(numbers, drawn), numbers, -1)
-    for name, values in arrays.items():
-        rows = max(1, min(len(values), _CHUNK // max(1, values[:1].nbytes)))
-        array = store.create_array(
-            name, overwrite=True, shape=values.shape, dtype=values.dtype, chunks=(rows, *values.shape[1:])
-        )  # fmt: skip
-        for start in range(0, len(values), rows):
-            array[start : start + rows] = values[start : start + rows]
+    write_store(address, arrays)
 
 
 def _entry(cell: Cell) -> dict[str, Any]:

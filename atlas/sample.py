@@ -1,4 +1,4 @@
-"""Scan consumer: activation vectors at random positions of a layer's map."""
+"""Activation vectors at random positions of a layer's map, of as many images as it takes: a consumer and its scan."""
 
 from __future__ import annotations
 

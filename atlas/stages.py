@@ -104,10 +104,17 @@ class Stages:
 
     def layout(self, found: Sample, reduce: Reducer) -> Floats:
         """(n, 2) the vectors' places in the unit square."""
-        stage = f"layout ({self.settings.reducer})"
-        self.progress(stage, 0, 1)
-        xy = self.keep.arrays("layout", lambda: {"xy": project(found.vectors, reduce, seed=self.settings.seed)})["xy"]
-        self.progress(stage, 1, 1)
+        own, totals = f"layout ({self.settings.reducer})", dict[str, int]()
+
+        def told(stage: str, done: int, total: int) -> None:
+            totals[stage] = total
+            self.progress(stage, done, total)
+
+        told(own, 0, 1)
+        xy = self.keep.arrays(
+            "layout", lambda: {"xy": project(found.vectors, reduce, seed=self.settings.seed, progress=told)}
+        )["xy"]
+        told(own, totals[own], totals[own])
         return xy
 
     def cells(self, found: Sample, xy: Floats) -> tuple[Cell, ...]:

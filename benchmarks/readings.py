@@ -266,12 +266,20 @@ def batches(figures: Figures) -> list[Reading]:
 
 def scaling(figures: Figures) -> list[Reading]:
     """Two workers beside one."""
-    rows = [(name, f"{seconds:.1f}") for name, seconds in figures["seconds"].items()]
-    rows += [(f"{name} worker", f"{figures[name]:.2f}") for name in ("two of one", "two of one, from nothing")]
+    seconds = figures["seconds"]
+    rows = [
+        (
+            what,
+            f"{seconds[f'1 workers{kind}']:.1f}",
+            f"{seconds[f'2 workers{kind}']:.1f}",
+            f"{figures[f'two of one{kind}']:.2f}",
+        )
+        for what, kind in (("the scan", ""), ("with the start of Ray and of the workers", ", from nothing"))
+    ]
     same = "the same" if figures["same"] else "NOT the same"
     note = f"Ray on one machine, a thread for each worker; what they find is {same} as without Ray. No peer takes part."
     title = f"A scan of {figures['images']} images by two workers and by one"
-    return [Reading(title, ("", "seconds, or share"), rows, notes=(note,))]
+    return [Reading(title, ("seconds", "one worker", "two workers", "two of one"), rows, notes=(note,))]
 
 
 def gpu(figures: Figures) -> list[Reading]:

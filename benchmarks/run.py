@@ -57,10 +57,10 @@ class Benchmark:
         return "; ".join(absent[peer] for peer in self.peers)
 
 
-# About a quarter of an hour in all on two cores.
+# About 25 minutes in all on two cores.
 BENCHMARKS = (
     Benchmark("icons", "--repeats 2", "--quick --repeats 1", ("torch-lucent", "dreamlens")),
-    Benchmark("superstimuli", "--channels 6 --classes 5 --repeats 2", "--quick --repeats 1", ("torch-lucent",)),
+    Benchmark("superstimuli", "--channels 8 --classes 5 --repeats 2", "--quick --repeats 1", ("torch-lucent",)),
     Benchmark(
         "atlases",
         "{images} --count 200 --grid 8 --steps 64",
@@ -85,7 +85,7 @@ BENCHMARKS = (
     Benchmark("ald", "", "--classes 20 --bootstrap 9 --repeats 1"),
     Benchmark("explorer", "--chromium {browser}", "--chromium {browser} --occupied 0.05"),
     Benchmark("batches", "--repeats 1", "--quick --repeats 1"),
-    Benchmark("scaling", "{images} --count 1024", "{images} --count 16 --shard 2 --turns 1"),
+    Benchmark("scaling", "{images} --count 2048 --turns 1", "{images} --count 16 --shard 2 --turns 1"),
     Benchmark("gpu", "", "--count 64 --batch 16 --steps 4 --chunk 8 --repeats 1"),
 )
 

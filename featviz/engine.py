@@ -81,6 +81,13 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def same_threads() -> Iterator[None]:
+    """Leave torch its threads: libraries that set OpenMP's, as numba in UMAP does, set torch's with them."""
+    with torch_threads(torch.get_num_threads()):
+        yield
+
+
 def decoders_beside(threads: int) -> int:
     """How many processes decode images beside a network that has so many threads."""
     return min(8, threads - 1)
@@ -100,6 +107,8 @@ def kept_map(
     made = engine.map(
         prepare, [jobs[names[place]] for place in places], lambda number, share: report(places[number], share)
     )
+    if places:
+        report(places[0], 0.0)  # what comes next may take a while to begin
     for place, name in enumerate(names):
         arrays = keep.arrays(name, lambda: next(made))
         if places and place >= places[0]:

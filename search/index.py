@@ -18,10 +18,10 @@ from featviz.output import OutputFolder
 
 from .exemplars import Exemplars, assemble
 from .images import Images, open_images
+from .loading import Skipped
 from .pack import pack, unpack
 from .readout import Readout
 from .record import Record
-from .scan import Skipped
 
 INDEX = "index.npz"
 
@@ -44,12 +44,14 @@ def write_index(found: Exemplars, folder: OutputFolder) -> None:
     folder.write(INDEX, lambda path: _save(path, arrays))
 
 
-def load_exemplars(folders: str | Path | Sequence[str | Path], model: Model, images: str | Path | Images) -> Exemplars:
+def load_exemplars(
+    folders: str | Path | Sequence[str | Path], model: Model, images: str | Path | Images, *, partial: bool = False
+) -> Exemplars:
     """Exemplars as folders hold them, which `Exemplars.save` or `atlas exemplars` wrote; several are joined.
 
-    Several: what passes over different parts of the same images found. Raises `UserError` for a folder without an
-    index, for one of another network, other preprocessing or other images, and for parts that overlap or differ in
-    their settings.
+    Several: what passes over different parts of the same images found. partial: parts that leave images out will do.
+    Raises `UserError` for a folder without an index, for one of another network, other preprocessing or other images,
+    for parts that overlap or differ in their settings, and unless `partial` for images that no part looked at.
     """
     against = open_images(images)
     paths = [Path(folder) for folder in ([folders] if isinstance(folders, (str, Path)) else folders)]
@@ -67,10 +69,17 @@ def load_exemplars(folders: str | Path | Sequence[str | Path], model: Model, ima
             record.merge(more[name])
         numbers += _numbers(other)
         skipped += also
+    numbers.sort(key=lambda part: part.start)
+    left_out = _between(numbers, len(against))
+    if left_out and not partial:
+        raise UserError(
+            f"no folder given looked at images {left_out[0].start} to {left_out[0].stop - 1} of {len(against)}: a part "
+            "is missing. partial=True takes what there is."
+        )
     settings = about["settings"]
     return assemble(
         model, against, records, skipped, k=settings["k"], reduce=settings["reduce"], diverse=settings["diverse"],
-        numbers=sorted(numbers, key=lambda part: part.start),
+        numbers=numbers,
     )  # fmt: skip
 
 
@@ -130,6 +139,13 @@ def _refuse_stale(folder: Path, about: Mapping[str, Any], model: Model, images: 
 
 def _numbers(about: Mapping[str, Any]) -> list[range]:
     return [range(*part) for part in about["numbers"]]
+
+
+def _between(numbers: Sequence[range], count: int) -> list[range]:
+    """What ranges in order leave out of so many numbers."""
+    ends = [0, *(part.stop for part in numbers)]
+    starts = [*(part.start for part in numbers), count]
+    return [range(end, start) for end, start in zip(ends, starts, strict=True) if start > end]
 
 
 def _save(path: Path, arrays: Arrays) -> None:

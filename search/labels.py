@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 from featviz.errors import UserError
 
-from .image_set import class_number, readable
+from .image_set import Images, class_number, readable
 
 # A line of a table of images is shorter than this; a file without line ends is none.
 _LONGEST = 2**20
@@ -53,6 +54,16 @@ def read_labels(table: Path, names: Sequence[str]) -> Labels:
         first = f"{readable(wrong[0][1])[:40]!r} of {readable(wrong[0][0])!r}"
         notes.append(f"labels.csv gives {len(wrong)} image(s) a class_index that is no class's number, such as {first}")
     return labels, tuple(readable(row.get("name") or "") for row in own), tuple(notes)
+
+
+def note_unknown_classes(images: Images, classes: int) -> Images:
+    """The same images, with a note where labels are of classes beyond those of a network (0: it names none)."""
+    beyond = [number for number, label in enumerate(images.labels) if label >= classes]
+    if not beyond or not classes:
+        return images
+    first = f"{images.labels[beyond[0]]} of {readable(images.names[beyond[0]])!r}"
+    note = f"{len(beyond)} image(s) are of classes that the network does not have (it has {classes}), such as {first}"
+    return replace(images, notes=(*images.notes, note))
 
 
 def _lines(stream: TextIO, table: Path) -> Iterator[str]:

@@ -9,7 +9,8 @@ import torch
 
 from featviz.keep import Arrays
 
-from .scan import Consumer, Skipped
+from .loading import Skipped
+from .scan import Consumer
 
 
 def pack(consumers: Mapping[str, Consumer], skipped: Sequence[Skipped]) -> Arrays:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from featviz.errors import UserError
@@ -134,6 +133,8 @@ def _fitted(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(classes, features) weights and (classes,) bias of a logistic regression, on features as they are."""
     middle, spread = features.mean(0), features.std(0) + 1e-6
+    from sklearn.linear_model import LogisticRegression  # a third of a second that no other command should wait for
+
     fit = LogisticRegression(max_iter=2000).fit((features - middle) / spread, labels)
     weight, bias = fit.coef_, fit.intercept_
     if len(weight) == 1:  # two classes: one boundary, of which each class has a side

@@ -25,7 +25,8 @@ from featviz.spectrum import Spectrum
 from featviz.units import Unit
 
 from .images import Images
-from .scan import Consumer, Skipped, scan
+from .loading import Skipped
+from .scan import Consumer, scan
 from .shards import STEP, Blank, ShardedScan, fill
 from .statistics import ChannelMoments, PooledMaps, Spectra, UnitValues
 

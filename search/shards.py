@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,9 @@ from featviz.progress import Progress, silent
 from featviz.trunk import Precision, Trunk
 
 from .images import Images
+from .loading import Skipped
 from .pack import pack, unpack
-from .scan import Consumer, Scanned, Skipped, batch_for, scan_parts
+from .scan import Consumer, Scanned, batch_for, scan_parts
 
 # Images in a shard: on a slow machine some seconds of work, which is what a killed run loses.
 SHARD = 256
@@ -125,23 +127,35 @@ def fill(
 ) -> tuple[Skipped, ...]:
     """Fill consumers that have seen nothing by a scan in shards; returns the images skipped.
 
-    After every `step` images what was found is kept, in place of what was found before, so that what is kept does not
-    grow with the images; a stopped run goes on from there.
+    After every `step` images, and when the run is stopped, what was found is kept, in place of what was found before,
+    so that what is kept does not grow with the images; a later run goes on from there.
     """
     found = keep.latest(name)
     start, skipped = (found[0], list(unpack(found[1], consumers))) if found else (numbers.start, [])
-    fresh, kept = what.fresh(what.model), start - numbers.start
-    for done, arrays in scan_shards(
-        what, range(start, numbers.stop), name=name, shard=min(step, SHARD), engine=engine, progress=progress,
-        before=start - numbers.start,
-    ):  # fmt: skip
-        part = fresh()
-        skipped += unpack(arrays, part)
-        for own, consumer in consumers.items():
-            consumer.merge(part[own])
-        if done // step > kept // step or done == len(numbers):
-            kept = done
-            keep.advance(name, numbers.start + done, pack(consumers, skipped))
+    kept = through = start - numbers.start
+    fresh, merging = what.fresh(what.model), False
+
+    def keep_it() -> None:
+        keep.advance(name, numbers.start + through, pack(consumers, skipped))
+
+    try:
+        for done, arrays in scan_shards(
+            what, range(start, numbers.stop), name=name, shard=min(step, SHARD), engine=engine, progress=progress,
+            before=through,
+        ):  # fmt: skip
+            part, merging = fresh(), True
+            skipped += unpack(arrays, part)
+            for own, consumer in consumers.items():
+                consumer.merge(part[own])
+            through, merging = done, False
+            if through // step > kept // step or through == len(numbers):
+                keep_it()
+                kept = through
+    except BaseException:
+        if through > kept and not merging:
+            with suppress(OSError):  # a full disk, of which the first error may tell already
+                keep_it()
+        raise
     return tuple(skipped)
 
 

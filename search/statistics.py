@@ -90,7 +90,7 @@ class ChannelMoments:
         self._sum = self._squares = torch.zeros(0, dtype=torch.float64)
 
     def update(self, batch: Batch) -> None:
-        seen = look(batch.activations[self.layer], self.place).double().cpu()[batch.view == 0]
+        seen = look(batch.activations[self.layer], self.place).cpu().double()[batch.view == 0]
         seen = seen[seen.isfinite().all(1)]
         self._add(torch.tensor(len(seen), dtype=torch.float64), seen.sum(0), seen.square().sum(0))
 
@@ -129,8 +129,8 @@ class Spectra:
         self._add(
             {
                 "count": torch.tensor(len(images), dtype=torch.float64),
-                "amplitude": amplitudes(images).double().sum(0).cpu(),
-                "mean": before_sigmoid(images).mean((2, 3)).double().sum(0).cpu(),
+                "amplitude": amplitudes(images).cpu().double().sum(0),
+                "mean": before_sigmoid(images).mean((2, 3)).cpu().double().sum(0),
                 "slope": slopes(images.cpu()).double().sum(),
             }
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,32 @@ import pytest
 import torch
 from toys import noise_folder
 
+from featviz.memory import keep_freed_memory
 from featviz.models import Model, load_model
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Of several processes of tests, each takes one core, and so do the processes that they start."""
+    keep_freed_memory()  # as the command does
     if os.environ.get("PYTEST_XDIST_WORKER"):
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with many slow tests come first: whichever process got one of them last would end alone."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.fixture(autouse=True)
+def _threads_stay() -> Iterator[None]:
+    """A test, or what it calls, that leaves torch with other threads changes bytes and slows all that follow."""
+    before = torch.get_num_threads()
+    yield
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert after == before
 
 
 @pytest.fixture(scope="session")

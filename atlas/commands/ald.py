@@ -23,7 +23,7 @@ from .options import (
     WeightsOption,
     WorkersOption,
 )
-from .report import report
+from .report import opened, report
 
 _ALD = AldSettings()
 
@@ -62,13 +62,15 @@ def ald_command(
 
     Example: atlas ald tabby --image cat.jpg --out tabby; atlas ald report --images my-labelled-photos --out report
     """
+    loaded = load_model(model, weights=weights, device=device)
+    source = None if images is None else opened(images, loaded, quiet=quiet)
     with bars(quiet=quiet) as progress:
         manifest = study_weights(
-            load_model(model, weights=weights, device=device),
+            loaded,
             classes,
             out=out,
             image=image,
-            images=images,
+            images=source,
             settings=AldSettings(full, bootstrap, tuple(against or ()), neurons, seed=seed),
             overwrite=overwrite,
             workers=workers,

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from featviz.models import DEFAULT_MODEL, load_model
-from featviz.progress import bars
 
 from ..align import DEFAULTS, align
 from ..settings import Settings
@@ -31,9 +30,9 @@ from .options import (
     ThreadsOption,
     WeightsOption,
     WorkersOption,
-    chosen_engine,
+    at_work,
 )
-from .report import report
+from .report import opened, report
 
 _SETTINGS = Settings(layer="", **DEFAULTS)
 
@@ -78,12 +77,13 @@ def align_command(
     second = None
     if other_model is not None or other_weights is not None:
         second = load_model(other_model or model, weights=other_weights, device=device)
-    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
+    source = opened(images, first, quiet=quiet)
+    with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         made = align(
             first,
             layer,
             other,
-            images,
+            source,
             other_model=second,
             out=out,
             overwrite=overwrite,

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from featviz.errors import UserError
 from featviz.models import DEFAULT_MODEL, load_model
-from featviz.progress import bars
 
 from ..build import build
 from ..settings import Settings
@@ -34,10 +34,10 @@ from .options import (
     ThreadsOption,
     WeightsOption,
     WorkersOption,
-    chosen_engine,
+    at_work,
     numbers,
 )
-from .report import report
+from .report import opened, report
 
 _DEFAULTS = Settings(layer="")
 
@@ -103,11 +103,15 @@ def build_command(
     Example: atlas build blocks.5 --images my-photos --grid 20,40 --class tabby --out my-atlas
     """
     wanted = numbers(grid, "--grid")
-    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
+    if store is not None and store.startswith("memory:"):
+        raise UserError("--store memory: lies in this process alone and would be gone with it; give another address.")
+    loaded = load_model(model, weights=weights, device=device)
+    source = opened(images, loaded, quiet=quiet)
+    with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         made = build(
-            load_model(model, weights=weights, device=device),
+            loaded,
             layer,
-            images,
+            source,
             out=out,
             overwrite=overwrite,
             workers=workers,

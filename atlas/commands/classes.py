@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from featviz.models import DEFAULT_MODEL, load_model
-from featviz.progress import bars
 
 from ..class_atlas import CONFUSING, DEFAULTS, DISCRIMINATIVE
 from ..class_folder import class_atlas
@@ -39,10 +38,10 @@ from .options import (
     ThreadsOption,
     WeightsOption,
     WorkersOption,
-    chosen_engine,
+    at_work,
     numbers,
 )
-from .report import report
+from .report import opened, report
 
 _SETTINGS = Settings(layer="", **DEFAULTS)
 
@@ -89,12 +88,14 @@ def classes_command(
 
     Example: atlas classes blocks.6 "grey whale" --images my-photos --out whale
     """
-    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
+    loaded = load_model(model, weights=weights, device=device)
+    source = opened(images, loaded, quiet=quiet)
+    with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         made = class_atlas(
-            load_model(model, weights=weights, device=device),
+            loaded,
             layer,
             label,
-            images,
+            source,
             by=by,
             count=count,
             channels=_channels(channels),

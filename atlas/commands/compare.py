@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from featviz.models import DEFAULT_MODEL, load_model
-from featviz.progress import bars
 
 from ..class_atlas import DEFAULTS
 from ..compare import GRADIENT_GRID, compare
@@ -39,9 +38,9 @@ from .options import (
     ThreadsOption,
     WeightsOption,
     WorkersOption,
-    chosen_engine,
+    at_work,
 )
-from .report import report
+from .report import opened, report
 
 _SETTINGS = Settings(layer="", **DEFAULTS)
 
@@ -86,13 +85,15 @@ def compare_command(
 
     Example: atlas compare blocks.6 "grey whale" "great white shark" --images my-photos --out whale-shark
     """
-    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
+    loaded = load_model(model, weights=weights, device=device)
+    source = opened(images, loaded, quiet=quiet)
+    with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         made = compare(
-            load_model(model, weights=weights, device=device),
+            loaded,
             layer,
             a,
             b,
-            images,
+            source,
             by=by,
             count=count,
             gradient=gradient,

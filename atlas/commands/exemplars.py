@@ -10,7 +10,6 @@ import typer
 
 from featviz.errors import UserError
 from featviz.models import DEFAULT_MODEL, load_model
-from featviz.progress import bars
 
 from ..exemplars import find_exemplars
 from .options import (
@@ -27,9 +26,9 @@ from .options import (
     ThreadsOption,
     WeightsOption,
     WorkersOption,
-    chosen_engine,
+    at_work,
 )
-from .report import report
+from .report import opened, report
 
 
 def exemplars_command(
@@ -76,12 +75,14 @@ def exemplars_command(
 
     Example: atlas exemplars blocks.3 blocks.5 --images my-photos --units blocks.5:0-9 --out exemplars
     """
-    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
+    loaded = load_model(model, weights=weights, device=device)
+    source = opened(images, loaded, quiet=quiet)
+    with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         manifest = find_exemplars(
-            load_model(model, weights=weights, device=device),
+            loaded,
             layers,
             out=out,
-            images=images,
+            images=source,
             k=k,
             reduce=reduce,  # type: ignore[arg-type]  # checked there
             diverse=diverse,  # type: ignore[arg-type]  # likewise
@@ -95,7 +96,8 @@ def exemplars_command(
             engine=where,
             progress=progress,
         )
-    report(manifest, manifest["images"]["notes"], out, as_json=as_json, quiet=quiet)
+    more = [note for note in manifest["images"]["notes"] if note not in source.notes]
+    report(manifest, more, out, as_json=as_json, quiet=quiet)
 
 
 def _part(text: str) -> tuple[int, int]:

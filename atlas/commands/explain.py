@@ -27,7 +27,7 @@ from .options import (
     SeedOption,
     WeightsOption,
 )
-from .report import report
+from .report import opened, report
 
 _DEFAULTS = ExplainSettings()
 
@@ -73,10 +73,11 @@ def explain_command(
     if label is not None and unit is not None:
         raise UserError("--class and --unit name two things to explain: give one.")
     word = f"class:{label}" if label is not None else unit
+    network, notes = load_model(model, weights=weights, device=device), list[str]()
+    labelled = None if pool_head is None else opened(pool_head, network, quiet=quiet)
     with bars(quiet=quiet) as progress:
-        network, notes = load_model(model, weights=weights, device=device), list[str]()
-        if pool_head is not None:
-            pooled = pooled_head(network, pool_head, layer=layer or None, seed=seed, progress=progress)
+        if labelled is not None:
+            pooled = pooled_head(network, labelled, layer=layer or None, seed=seed, progress=progress)
             network, layer, notes = pooled.model, "", [pooled.line]
         made = explain(
             network,

@@ -32,15 +32,24 @@ def open_command(
         raise UserError(f"--together is the page that is written, a .html file; got {str(together)!r}.")
     if len(folders) > 1 and not together.resolve().parent.is_dir():
         raise UserError(f"--together {str(together)!r}: there is no such folder.")
-    pages = [folder / "index.html" for folder in folders]
-    for page in pages:
-        if not page.is_file():
-            raise UserError(f"{str(page.parent)!r} holds no page (no index.html): what writes it has not finished.")
+    pages = [_page(folder) for folder in folders]
     page = pages[0]
     if len(pages) > 1:
-        book = join_books([read_book(each) for each in pages], title=", ".join(folder.name for folder in folders))
+        book = join_books(
+            [read_book(each) for each in pages], title=", ".join(page.resolve().parent.name for page in pages)
+        )
         together.write_text(viewer_page(book), encoding="utf-8")
         page = together
     if not quiet:
         Console(stderr=True).print(f"opening {escape(str(page))}")
-    webbrowser.open(page.resolve().as_uri())
+    if not webbrowser.open(page.resolve().as_uri()):
+        raise UserError(f"no browser was found here; open {page.resolve()!s} in one.")
+
+
+def _page(folder: Path) -> Path:
+    """The page of a folder, which may be named itself."""
+    page = folder / "index.html" if folder.is_dir() else folder
+    if not page.exists():
+        there = "what writes it has not finished" if folder.is_dir() else "there is no such folder"
+        raise UserError(f"{str(folder)!r} holds no page (no index.html): {there}.")
+    return page

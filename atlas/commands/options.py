@@ -12,6 +12,7 @@ import typer
 
 from featviz.engine import Engine, Local, torch_threads
 from featviz.errors import UserError, unknown
+from featviz.progress import Progress, bars
 from featviz.ray_engine import RayEngine
 
 ModelOption = Annotated[str, typer.Option("--model", help="efficientnet_lite0, timm/NAME, torchvision/NAME, ...")]
@@ -23,11 +24,35 @@ ImagesOption = Annotated[
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")]
+
+
+def _known_engine(name: str) -> str:
+    if name not in ("local", "ray"):
+        raise unknown("engine", name, ["local", "ray"])
+    return name
+
+
+def _possible_workers(count: int | None) -> int | None:
+    if count is not None and not 0 <= count <= 1024:
+        raise UserError(f"--workers lies between 0 and 1024; got {count}.")
+    return count
+
+
 EngineOption = Annotated[
-    str, typer.Option("--engine", help="local, or ray: workers of a Ray cluster (RAY_ADDRESS) or of this machine.")
+    str,
+    typer.Option(
+        "--engine",
+        callback=_known_engine,
+        help="local, or ray: workers of a Ray cluster (RAY_ADDRESS) or of this machine.",
+    ),
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", help="Processes: that decode images, or with --engine ray that do the work.")
+    int | None,
+    typer.Option(
+        "--workers",
+        callback=_possible_workers,
+        help="Processes that decode images; with --engine ray, those that work.",
+    ),
 ]
 ThreadsOption = Annotated[
     int,
@@ -42,7 +67,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="On an error, show the traceback.")]
 SampleOption = Annotated[
-    int, typer.Option("--samples", help="How many activations; few images are shown in several crops to get them.")
+    int,
+    typer.Option("--samples", help="Activations, at least; few images are shown in several crops to get them."),
 ]
 PerImageOption = Annotated[
     int, typer.Option("--per-image", help="Activations from each view of an image, at random positions.")
@@ -69,22 +95,22 @@ MinCountOption = Annotated[
 
 
 @contextmanager
-def chosen_engine(name: str, *, workers: int | None, threads: int, gpus: float) -> Iterator[Engine]:
-    """The engine of that name, ready; a `UserError` for a name that is none."""
-    if name not in ("local", "ray"):
-        raise unknown("engine", name, ["local", "ray"])
-    if workers is not None and not 0 <= workers <= 1024:
-        raise UserError(f"--workers lies between 0 and 1024; got {workers}.")
-    if gpus and name == "local":
+def at_work(
+    engine: str, *, workers: int | None, threads: int, gpus: float, quiet: bool
+) -> Iterator[tuple[Progress, Engine]]:
+    """Bars, unless quiet, and the engine of that name, ready."""
+    if gpus and engine == "local":
         raise UserError("--gpus shares GPUs among workers of --engine ray; without it, --device names the one to use.")
     local = Local(threads)
     # What is done beside the engine's work has as many threads, so that it gives the same bytes.
-    with torch_threads(threads or torch.get_num_threads()):
-        if name == "local":
-            yield local
+    with bars(quiet=quiet) as progress, torch_threads(threads or torch.get_num_threads()):
+        if engine == "local":
+            yield progress, local
         else:
-            with RayEngine(workers=workers or 0, threads=threads, gpus=gpus) as engine:
-                yield engine
+            progress("starting Ray", 0, 1)
+            with RayEngine(workers=workers or 0, threads=threads, gpus=gpus) as workers_of_ray:
+                progress("starting Ray", 1, 1)
+                yield progress, workers_of_ray
 
 
 def numbers(text: str, option: str, kind: type[int] | type[float] = int) -> tuple[int | float, ...]:

@@ -31,7 +31,7 @@ from .options import (
     WorkersOption,
     numbers,
 )
-from .report import report
+from .report import opened, report
 
 _SETTINGS = Settings(layer="", **DEFAULTS)
 
@@ -71,12 +71,14 @@ def patch_command(
     Example: atlas patch "grey whale" "great white shark" --images my-labelled-photos --patch baseball.jpg
     """
     wanted = numbers(sizes, "--sizes", float)
+    loaded = load_model(model, weights=weights, device=device)
+    shown = opened(images, loaded, quiet=quiet)
     with bars(quiet=quiet) as progress:
         made = patch_test(
-            load_model(model, weights=weights, device=device),
+            loaded,
             source,
             target,
-            images,
+            shown,
             patch=patch,
             layer=layer,
             sizes=wanted,

@@ -11,7 +11,6 @@ import typer
 
 from featviz.drawing import Drawing
 from featviz.models import DEFAULT_MODEL, load_model
-from featviz.progress import bars
 
 from ..render import render_units
 from .options import (
@@ -28,9 +27,9 @@ from .options import (
     ThreadsOption,
     WeightsOption,
     WorkersOption,
-    chosen_engine,
+    at_work,
 )
-from .report import report
+from .report import opened, report
 
 _DRAWING = Drawing()
 
@@ -105,12 +104,14 @@ def render_command(
         compiled=compiled,
         seed=seed,
     )
-    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
+    loaded = load_model(model, weights=weights, device=device)
+    source = None if images is None else opened(images, loaded, quiet=quiet)
+    with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         certificates = render_units(
-            load_model(model, weights=weights, device=device),
+            loaded,
             units,
             out=out,
-            images=images,
+            images=source,
             drawing=drawing,
             pairs=pairs,
             similarity=similarity,

@@ -10,7 +10,6 @@ import typer
 
 from featviz.drawing import Drawing
 from featviz.models import DEFAULT_MODEL, load_model
-from featviz.progress import bars
 
 from ..unit import draw_card
 from .options import (
@@ -28,9 +27,9 @@ from .options import (
     ThreadsOption,
     WeightsOption,
     WorkersOption,
-    chosen_engine,
+    at_work,
 )
-from .report import report
+from .report import opened, report
 
 _DRAWING = Drawing()
 
@@ -66,12 +65,14 @@ def unit_command(
     """
     if unit.startswith("--"):
         raise typer.BadParameter(f"No such option: {unit}")
-    with bars(quiet=quiet) as progress, chosen_engine(engine, workers=workers, threads=threads, gpus=gpus) as where:
+    loaded = load_model(model, weights=weights, device=device)
+    source = opened(images, loaded, quiet=quiet)
+    with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         draw_card(
-            load_model(model, weights=weights, device=device),
+            loaded,
             unit,
             out=out,
-            images=images,
+            images=source,
             drawing=Drawing(steps=steps, seed=seed),
             k=k,
             similarity=similarity,

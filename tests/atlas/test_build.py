@@ -158,7 +158,7 @@ def test_a_finished_atlas_is_given_back_and_other_settings_are_refused(noise_ima
     for other in ({"seed": 1}, {"steps": 3}, {"grid": (2,)}):
         with pytest.raises(UserError, match="--overwrite"):
             atlas.build(toy_model(), "4", noise_images, out=tmp_path, **{**SMALL, **other})
-    with pytest.raises(UserError, match="weights was"):
+    with pytest.raises(UserError, match="the network's weights are others"):
         atlas.build(toy_model(seed=1), "4", noise_images, out=tmp_path, **SMALL)
     assert _files(tmp_path) == before
     atlas.build(toy_model(), "4", noise_images, out=tmp_path, overwrite=True, **{**SMALL, "grid": (3,)})
@@ -290,6 +290,16 @@ def test_vectors_may_live_at_any_address_that_fsspec_knows(noise_images: Path, t
     assert away.cells == here.cells
 
 
+@pytest.mark.parametrize("address", ["file://{}/vectors", "{}/new/vectors", "vectors"])
+def test_a_store_on_this_machine_is_found_again_from_anywhere(
+    address: str, noise_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = atlas.build(toy_model(), "4", noise_images, out="out", store=address.format(tmp_path), **SMALL)
+    monkeypatch.chdir("/")
+    assert np.array_equal(atlas.load(tmp_path / "out").xy, made.xy)
+
+
 def test_an_address_that_nothing_knows_is_named(noise_images: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the store 'nowhere://x' cannot be opened"):
         atlas.build(toy_model(), "4", noise_images, out=tmp_path / "out", store="nowhere://x", **SMALL)
@@ -298,7 +308,7 @@ def test_an_address_that_nothing_knows_is_named(noise_images: Path, tmp_path: Pa
 def test_more_vectors_than_a_chunk_holds_are_written_and_read_whole(
     noise_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atlas.result._CHUNK", 512)
+    monkeypatch.setattr("atlas.store._CHUNK", 512)
     made = atlas.build(toy_model(), "4", noise_images, out=tmp_path / "out", **SMALL)
     assert np.array_equal(atlas.load(tmp_path / "out").sample.vectors, made.sample.vectors)
 

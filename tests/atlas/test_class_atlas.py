@@ -192,7 +192,11 @@ def test_the_activations_of_an_atlas_already_built_serve_too_but_not_those_of_an
     assert base.effects is not None
     with pytest.raises(UserError, match="other weights"):
         atlas.class_atlas(toy_model(seed=1), LAST, "a", noise_images, sample_of=again, **settings)
-    with pytest.raises(UserError, match="other layer"):
+    others, out = noise_folder(tmp_path / "others", 5), tmp_path / "refused"
+    with pytest.raises(UserError, match=f"its images, '{noise_images.name}', are not those of '{others}'"):
+        atlas.class_atlas(toy_model(), LAST, "a", others, sample_of=again, out=out, **settings)
+    assert not out.exists()
+    with pytest.raises(UserError, match="its layer is"):
         atlas.class_atlas(toy_model(), "1", "a", noise_images, sample_of=again, **settings)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,10 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from toys import noise_folder
 
-from atlas.cli import main
+from atlas.cli import Stopped, main
+from featviz.errors import UserError
 
 SMALL = [
     "--grid", "2,4", "--icon", "16", "--steps", "2", "--samples", "96", "--per-image", "4", "--min-count", "2",
@@ -52,6 +55,44 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     file = tmp_path_factory.mktemp("weights") / "resnet.safetensors"
     save_file(timm.create_model("test_resnet", pretrained=False).state_dict(), file)
     return ["--model", "timm/test_resnet", "--weights", str(file)]
+
+
+@pytest.mark.parametrize("kind", [SystemError, UserError, PermissionError])
+def test_a_stop_is_told_whatever_a_library_makes_of_it(
+    kind: type[Exception], run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(standalone_mode: bool) -> None:
+        try:
+            raise Stopped(signal.SIGTERM)
+        except Stopped as error:
+            raise kind("a library's own") from error
+
+    monkeypatch.setattr("atlas.cli.app", stopped)
+    done = run("build", "--overwrite", "--out", "a b")
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM; to go on from here: atlas build --out 'a b'" in done.stderr
+
+
+def test_what_is_odd_about_labels_is_told_before_the_work(run: Command, tmp_path: Path, weights: list[str]) -> None:
+    folder = noise_folder(tmp_path / "images", 4)
+    (folder / "labels.csv").write_text("file,class_index\n000.png,3\n001.png,5000\ngone.png,1\n")
+    done = run("exemplars", "layer2", *weights, "--images", folder, "--out", tmp_path / "x y", "--device", "cpu")
+    assert done.returncode == 0
+    said = " ".join(done.stderr.split())
+    assert "note: labels.csv names 1 file(s) that are not there, such as 'gone.png'" in said
+    assert (
+        "note: 1 image(s) are of classes that the network does not have (it has 1000), such as 5000 of '001.png'"
+        in said
+    )
+    assert said.index("note:") < said.index("reading images")
+    assert said.endswith(f"open '{tmp_path / 'x y' / 'index.html'}'")
+
+
+def test_vectors_in_the_memory_of_one_command_are_refused(run: Command, tmp_path: Path, weights: list[str]) -> None:
+    done = run("build", "layer2", *weights, "--store", "memory://x", "--out", tmp_path / "x")
+    assert done.returncode == 1
+    assert "would be gone with it" in done.stderr
+    assert not (tmp_path / "x").exists()
 
 
 def test_build_writes_the_whole_folder_and_reports_as_json(

@@ -15,14 +15,13 @@ from atlas.hypothesis import (
     Features,
     Pruning,
     _matched,
-    as_json,
     deviations,
-    evidence_lines,
     features_of,
     network_labels,
     prune,
     terminal_evidence,
 )
+from atlas.hypothesis_report import as_json, evidence_lines
 from atlas.tree import Terminals
 from atlas.weights import Study, study
 from featviz.classifier import find_classifier

@@ -31,7 +31,7 @@ def test_several_pages_become_one_with_all_their_maps_and_photographs(
         built = painted_atlas(layer=layer, seed=number, names=names)
         write_page(folders[-1], replace(built, pictures=built.pictures[..., ::-1].copy()) if number else built)
     opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(webbrowser, "open", lambda address: not opened.append(address))  # type: ignore[func-returns-value]
     done = CliRunner().invoke(app, ["open", *map(str, folders), "--together", str(tmp_path / "both.html")])
     assert done.exit_code == 0, done.output
     assert opened == [(tmp_path / "both.html").as_uri()]
@@ -49,10 +49,13 @@ def test_several_pages_become_one_with_all_their_maps_and_photographs(
     assert np.abs(np.array(data[:3]) - (20 * cell.exemplars[0][0], 100, 200)).max() <= 12
     assert not found.complaints
     found.context.close()
-    single = CliRunner().invoke(app, ["open", str(folders[0])])
-    assert single.exit_code == 0
-    assert opened[-1] == (folders[0] / "index.html").as_uri()
-    assert "no index.html" in str(CliRunner().invoke(app, ["open", str(tmp_path)]).exception)
+    for named in (folders[0], folders[0] / "index.html"):
+        single = CliRunner().invoke(app, ["open", str(named)])
+        assert single.exit_code == 0
+        assert opened.pop() == (folders[0] / "index.html").as_uri()
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    for named, told in ((tmp_path, "not finished"), (tmp_path / "x", "no such folder"), (folders[0], "no browser")):
+        assert told in str(CliRunner().invoke(app, ["open", str(named)]).exception)
 
 
 def test_pages_of_other_classes_or_no_pages_are_not_joined(tmp_path: Path) -> None:

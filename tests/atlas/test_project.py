@@ -4,12 +4,14 @@ import importlib.util
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from atlas.project import nearest, project, to_unit_square, umap_layout
+from featviz.engine import same_threads
 from featviz.errors import UserError
 
 
@@ -30,6 +32,17 @@ def test_every_reducer_keeps_like_with_like_in_the_unit_square_and_repeats_itsel
     distances = np.linalg.norm(xy[:, None] - xy[None], axis=2) + np.eye(60) * 9
     assert (kind[distances.argmin(1)] == kind).mean() > 0.95
     assert np.array_equal(project(vectors, reducer, seed=3), xy)
+
+
+def test_a_layout_leaves_torch_its_threads() -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            project(_clusters()[0], "umap")
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_another_seed_gives_another_layout() -> None:
@@ -87,7 +100,14 @@ def test_beyond_the_limit_umap_is_fitted_on_a_seeded_part_and_the_rest_lands_amo
     rng = np.random.default_rng(0)
     kind = rng.integers(0, 2, 300)
     vectors = (rng.normal(0, 0.2, (300, 8)) + np.where(kind[:, None], 1, [1, -1] * 4)).astype(np.float32)
-    first, again = (umap_layout(vectors, 3, fit_up_to=200) for _ in range(2))
+    told: list[tuple[str, int, int]] = []
+    with same_threads():
+        first = umap_layout(vectors, 3, fit_up_to=200)
+        again = umap_layout(vectors, 3, fit_up_to=200, progress=lambda *each: told.append(each))
+    assert told[-2:] == [("layout of the rest", 0, 300), ("layout of the rest", 300, 300)]
+    epochs = [done for stage, done, total in told if stage == "layout (umap)" and total == 500]
+    assert sorted(set(epochs)) == list(range(501))
+    assert epochs == sorted(epochs)
     assert first.shape == (300, 2)
     assert np.isfinite(first).all()
     assert np.array_equal(first, again)
@@ -97,9 +117,18 @@ def test_beyond_the_limit_umap_is_fitted_on_a_seeded_part_and_the_rest_lands_amo
     assert (kind[near] == kind[rest]).all()
 
 
+def test_a_layout_tells_how_far_it_is_and_stays_the_same() -> None:
+    vectors, told = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), list[tuple[str, int, int]]()
+    xy = project(vectors, progress=lambda *each: told.append(each))
+    assert np.array_equal(xy, project(vectors))
+    assert {total for _, _, total in told} == {500}
+    assert sorted({done for _, done, _ in told}) == list(range(501))
+
+
 def test_up_to_the_limit_every_vector_is_fitted() -> None:
     vectors = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
-    assert np.array_equal(umap_layout(vectors, 0, fit_up_to=60), umap_layout(vectors, 0))
+    with same_threads():
+        assert np.array_equal(umap_layout(vectors, 0, fit_up_to=60), umap_layout(vectors, 0))
 
 
 def test_the_reducer_cuml_says_what_it_needs() -> None:

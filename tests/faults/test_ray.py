@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +139,39 @@ def test_the_command_works_on_the_cluster_that_ray_address_names(
         assert done.exit_code == 0, done.output
     for file in ("cells.json", "icons/level-4.png"):
         assert (tmp_path / "ray" / file).read_bytes() == (tmp_path / "local" / file).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_stopped_while_ray_works_says_what_goes_on(
+    number: signal.Signals, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    out = tmp_path / "out"
+    words = [
+        "build",
+        "blocks.2",
+        "--samples",
+        "240",
+        "--grid",
+        "8",
+        "--steps",
+        "200",
+        "--icon",
+        "32",
+        "--engine",
+        "ray",
+    ]
+    command = [sys.executable, "-c", "from atlas.cli import main; main()", *words, "--threads", "1", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (out / "draft" / "layout.npz").is_file():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said
+    assert f"stopped by {number.name}; to go on from here: atlas build blocks.2" in said
 
 
 def test_an_engine_that_there_is_none_of_is_refused(tmp_path: Path) -> None:

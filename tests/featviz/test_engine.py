@@ -13,6 +13,7 @@ from featviz.engine import Local, Place, Report, Work, blocks, kept_map, shares
 from featviz.errors import UserError
 from featviz.keep import NOWHERE, Arrays, Under
 from featviz.output import OutputFolder
+from featviz.ray_engine import RayEngine, _why_not
 
 
 def squares(place: Place) -> Work:
@@ -61,6 +62,19 @@ def test_threads_below_0_are_refused() -> None:
         Local(-1)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_an_address_of_a_cluster_at_which_nobody_listens_is_refused_at_once(address: str) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(UserError, match=rf"no Ray cluster answers at {address} .*refused.* `ray start --head`"):
+        RayEngine(address).__enter__()
+
+
+def test_a_cluster_that_wants_a_token_is_told_from_one_that_does_not_answer() -> None:
+    assert "set RAY_AUTH_MODE=token" in _why_not("10.0.0.1:6379", RuntimeError("Unauthenticated: no Token given\nmore"))
+    assert _why_not("10.0.0.1:6379", RuntimeError("gone\nmore")) == "no Ray cluster answers at 10.0.0.1:6379: gone"
+    assert _why_not(None, RuntimeError("")) == "Ray does not start here: RuntimeError"
+
+
 @pytest.mark.parametrize("there", [[], [0], [1], [2], [0, 2], [0, 1, 2]])
 def test_what_was_kept_is_not_done_again_and_the_order_stays(there: list[int], tmp_path: Path) -> None:
     folder = OutputFolder.claim(tmp_path / "out", {})
@@ -76,8 +90,10 @@ def test_what_was_kept_is_not_done_again_and_the_order_stays(there: list[int], t
     assert [(name, int(arrays["square"])) for name, arrays in found] == list(zip(jobs, wanted, strict=True))
     assert [number for number, share in told if share == 0.5] == [each for each in range(3) if each not in there]
     assert bool(told) == (len(there) < 3)
-    again = kept_map(Local(), keep, squares, jobs, silent)
+    assert all(keep.has(name) for name in jobs)
+    again = kept_map(Local(), keep, squares, jobs, lambda number, share: told.clear())
     assert [int(arrays["square"]) for _, arrays in again] == wanted
+    assert bool(told) == (len(there) < 3)  # nothing was done again, so that nothing was told
 
 
 def test_nowhere_keeps_nothing() -> None:

@@ -12,7 +12,8 @@ from torch import nn
 from toys import conv_net
 
 from featviz.errors import UserError
-from featviz.models import EMBEDDED, Model, load_in_order, load_model, model_names
+from featviz.models import Model, load_model, model_names
+from featviz.zoo import EMBEDDED, load_in_order
 
 
 def test_the_embedded_weights_fill_all_296_tensors_in_order(lite0: Model) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_damaged_manifest_counts_as_another_work(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{ cut off")
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match="a finished folder whose settings cannot be read"):
         OutputFolder.claim(tmp_path, IDENTITY)
 
 
@@ -95,6 +96,37 @@ def test_numbers_that_json_does_not_know_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         out.write_json("x.json", {"x": float("nan")})
     assert not (tmp_path / "x.json").exists()
+
+
+def test_a_step_may_be_kept_twice(tmp_path: Path) -> None:
+    out = OutputFolder.claim(tmp_path, IDENTITY)
+    for number in (1, 2):
+        out.advance("scan", 7, {"x": np.full(3, number)})
+    kept = out.latest("scan")
+    assert kept is not None
+    assert (kept[0], kept[1]["x"].tolist()) == (7, [2, 2, 2])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        ({"from": None}, {"from": {"command": "build", "k": 4}}, r"\(from is of other work\)"),
+        ({"from": {"command": "build", "k": 3}}, {"from": {"command": "build", "k": 4}}, r"\(from is of other work\)"),
+        (
+            {"k": 1, "from": {"command": "build", "k": 3}},
+            {"k": 2, "from": {"command": "build", "k": 3}},
+            "k was 1, is 2",
+        ),
+        ({"sample_of": None}, {"sample_of": {"command": "build"}}, r"\(the activations are of another atlas\)"),
+        ({"images": "0f"}, {"images": "1f"}, r"\(the images are not the same"),
+        ({"images": None}, {"images": "1f"}, r"\(images was None, is '1f'\)"),
+        ({"command": "unit"}, {"command": "build"}, "a finished folder of `unit`, not of `build`"),
+    ],
+)
+def test_a_refusal_says_what_differs(first: Any, second: Any, told: str, tmp_path: Path) -> None:
+    OutputFolder.claim(tmp_path, {"command": "classes", **first}).finish({})
+    with pytest.raises(UserError, match=told):
+        OutputFolder.claim(tmp_path, {"command": "classes", **second})
 
 
 def test_work_that_goes_step_by_step_keeps_its_last_step_alone(tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ def test_parts_that_several_runs_looked_at_join_to_the_whole(tmp_path: Path, ima
     assert sum(map(len, joined.numbers)) == 20
     again = joined.save(tmp_path / "joined")
     _same(load_exemplars(again, toy_model(), images), joined)
+    with pytest.raises(UserError, match=r"looked at images 6 to 12 of 20: a part is missing"):
+        load_exemplars([tmp_path / "3", tmp_path / "1"], toy_model(), images)
+    assert sum(map(len, load_exemplars(tmp_path / "1", toy_model(), images, partial=True).numbers)) == 6
     with pytest.raises(UserError, match="another of the folders looked at"):
         load_exemplars([tmp_path / "1", tmp_path / "2", tmp_path / "1"], toy_model(), images)
     find_exemplars(toy_model(), _layers(), images=images, out=tmp_path / "k", k=2, per_class=2, part=(1, 3))

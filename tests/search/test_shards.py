@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from toys import noise_folder, toy_model
 
+from featviz.keep import Arrays
 from featviz.output import OutputFolder
 from search.images import open_images
 from search.record import Record
@@ -52,6 +54,48 @@ def test_each_shard_says_what_it_went_through_and_shards_that_were_kept_are_not_
         assert json.loads(str(again[done]["scanned"])) == json.loads(str(arrays["scanned"]))
 
 
+class Told:
+    """A folder whose steps are noted."""
+
+    def __init__(self, folder: OutputFolder) -> None:
+        self.folder, self.steps = folder, list[int]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.folder, name)
+
+    def advance(self, name: str, step: int, arrays: Arrays) -> None:
+        self.steps.append(step)
+        self.folder.advance(name, step, arrays)
+
+
+def test_a_filling_scan_is_kept_after_every_step_and_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.shards.SHARD", 2)
+    keep = Told(OutputFolder.claim(tmp_path / "out", {}))
+    fill({"r": Record("4", 3)}, what(noise_folder(tmp_path / "images", 20)), range(20), name="x", step=8, keep=keep)
+    assert keep.steps == [8, 16, 20]
+
+
+def test_a_stopped_scan_keeps_the_shards_that_are_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.shards.SHARD", 2)
+    images, keep = noise_folder(tmp_path / "images", 20), Told(OutputFolder.claim(tmp_path / "out", {}))
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done > 12:
+            raise KeyboardInterrupt
+
+    found, whole = Record("4", 3), Record("4", 3)
+    with pytest.raises(KeyboardInterrupt):
+        fill({"r": Record("4", 3)}, what(images), range(20), name="x", step=8, keep=keep, progress=stop)
+    assert keep.steps == [8, 12]
+    fill({"r": found}, what(images), range(20), name="x", step=8, keep=keep)
+    assert keep.steps == [8, 12, 16, 20]
+    fill({"r": whole}, what(images), range(20), name="x", step=8)
+    for name, values in whole.state().items():
+        assert values.equal(found.state()[name]), name
+
+
 def test_what_is_kept_of_a_filling_scan_is_one_file_and_a_later_run_goes_on_behind_it(tmp_path: Path) -> None:
     images = noise_folder(tmp_path / "images", 20)
     folder = OutputFolder.claim(tmp_path / "out", {})
@@ -70,7 +114,7 @@ def test_what_is_kept_of_a_filling_scan_is_one_file_and_a_later_run_goes_on_behi
         {"r": found}, what(images), range(20), name="x", step=5, keep=folder,
         progress=lambda stage, done, total: seen.append(done),
     )  # fmt: skip
-    assert min(seen) > 10
+    assert min(seen) == 10
     fill({"r": whole}, what(images), range(20), name="x", step=5)
     for name, values in whole.state().items():
         assert values.equal(found.state()[name]), name

@@ -1,0 +1,74 @@
+"""Where an atlas's vectors lie: a Zarr group in its folder, or at any address that fsspec knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import fsspec
+import numpy as np
+import zarr
+from fsspec.implementations.local import LocalFileSystem
+from numpy.typing import NDArray
+
+from featviz.errors import UserError
+
+# Bytes of a chunk: more vectors than memory holds go through it piece by piece.
+_CHUNK = 2**23
+
+
+def store_address(given: str) -> str:
+    """An address that stays good when it is looked up from another folder: a path of this machine, in full.
+
+    Raises `UserError` for one of which fsspec knows no driver.
+    """
+    try:
+        system, path = fsspec.core.url_to_fs(given)
+    except (ImportError, ValueError, OSError) as error:
+        raise UserError(f"the store {given!r} cannot be opened: {str(error).splitlines()[0]}") from error
+    return str(path) if isinstance(system, LocalFileSystem) else given
+
+
+def open_store(address: str | Path, *, mode: Literal["r", "a"]) -> Any:
+    """The Zarr group at a path or at any address that fsspec knows; a `UserError` where it cannot be had."""
+    try:
+        return zarr.open_group(str(address), mode=mode)
+    except (ImportError, ValueError, FileNotFoundError) as error:
+        raise UserError(f"the store {str(address)!r} cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+def claim_store(address: str, identity: Mapping[str, Any]) -> None:
+    """Take an address for the vectors of the work that `identity` describes, before any of it is done.
+
+    Raises `UserError` where there is something else already, and where nothing can be stored.
+    """
+    files = _files_at(address)
+    store = open_store(address, mode="a" if not files else "r")
+    wanted = json.loads(json.dumps(identity))
+    if not files:
+        store.attrs["identity"] = wanted
+    elif store.attrs.get("identity") != wanted:
+        raise UserError(f"--store {address!r} holds something else already; give an address where there is nothing.")
+
+
+def write_store(address: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays (n, ...) by name, in place of those of the same names."""
+    store = open_store(address, mode="a")
+    for name, values in arrays.items():
+        rows = max(1, min(len(values), _CHUNK // max(1, values[:1].nbytes)))
+        array = store.create_array(
+            name, overwrite=True, shape=values.shape, dtype=values.dtype, chunks=(rows, *values.shape[1:])
+        )  # fmt: skip
+        for start in range(0, len(values), rows):
+            array[start : start + rows] = np.asarray(values[start : start + rows])
+
+
+def _files_at(address: str) -> int:
+    """How many files lie at an address."""
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+        return len(system.ls(path)) if system.exists(path) else 0
+    except (ImportError, ValueError, OSError) as error:
+        raise UserError(f"the store {address!r} cannot be opened: {str(error).splitlines()[0]}") from error
