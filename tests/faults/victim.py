@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import torch
 from toys import toy_model
+from tqdm.auto import tqdm  # the class that UMAP takes
 
 from atlas.build import build
 from atlas.exemplars import find_exemplars
@@ -39,6 +41,8 @@ def say(line: str) -> None:
 
 def child(wanted: dict[str, str]) -> None:
     begun: list[str] = []
+    # Forked processes share tqdm's lock, which UMAP takes, and one that was killed may hold it for ever.
+    tqdm.set_lock(threading.RLock())
 
     def said(stage: str, done: int, total: int) -> None:
         if stage not in begun:
