@@ -127,8 +127,9 @@ def test_a_finished_folder_does_not_ask_when_its_images_were_copied(tmp_path: Pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_says_what_goes_on_and_does(number: signal.Signals, tmp_path: Path) -> None:
     out = tmp_path / "out with space"
-    process = start(out, "--overwrite")
-    wait_for(lambda: list(out.glob("draft/icons-*.npz")), process)
+    longer = ["--steps", "300"]  # it must not end before the signal comes
+    process = start(out, "--overwrite", *longer)
+    wait_for((out / "draft" / "layout.npz").is_file, process)
     os.killpg(process.pid, number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -136,7 +137,7 @@ def test_a_stopped_command_says_what_goes_on_and_does(number: signal.Signals, tm
     told = said.partition("to go on from here: ")[2]
     assert "--overwrite" not in told
     again = shlex.split(told)
-    assert again == ["atlas", *_COMMAND, "--out", str(out)]
+    assert again == ["atlas", *_COMMAND, "--out", str(out), *longer]
     result = CliRunner().invoke(app, again[1:])
     assert result.exit_code == 0, result.output
     assert (out / "manifest.json").is_file()
