@@ -21,6 +21,7 @@ from search.images import Images, open_images
 
 from . import hypothesis, hypothesis_report
 from .ald_figure import class_figure, evidence_figure, layer_figure
+from .claim import claim, file_digest, identify
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
 from .neurons import Neurons, draw_neurons, neuron_sheet
@@ -70,7 +71,7 @@ def study_weights(
     """
     settings = settings or AldSettings()
     run = _Run.of(model, classes, image, images, settings)
-    folder = OutputFolder.claim(out, run.identity, overwrite=overwrite)
+    folder = claim(out, run.identity, model, run.against, overwrite=overwrite)
     if folder.finished:
         return folder.manifest()
     clock = Clock()
@@ -153,15 +154,12 @@ class _Run:
         source = "photos" if report and images is None else images
         against = None if source is None else open_images(source)
         file = None if image is None else _checked_image(Path(image))
-        identity = {
-            "command": "ald",
-            "classes": sorted(dict.fromkeys(classes)),
-            "image": None if file is None else [file.name, file.stat().st_size],
-            "images": None if against is None else against.fingerprint,
-            "settings": asdict(settings),
-            "weights": model.fingerprint,
-            "preprocess": asdict(model.preprocess),
-        }
+        identity = identify(
+            "ald", model, against,
+            classes=sorted(dict.fromkeys(classes)),
+            image=None if file is None else [file.name, file_digest(file)],
+            settings=asdict(settings),
+        )  # fmt: skip
         others = [load_model(name, device=str(model.device)) for name in settings.against]
         return cls(list(dict.fromkeys(labels)), every, report, file, against, identity, settings, others)
 

@@ -20,6 +20,7 @@ from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 from search.images import Images, open_images
 
+from .claim import claim, identify
 from .explorer import Leaf, make_book, write_viewer
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
@@ -30,7 +31,7 @@ from .project import MIN_DIST, NEIGHBORS, Floats, check_vectors, to_unit_square
 from .result import Atlas, load_data, write_data
 from .sample import Sample, revisit
 from .settings import Settings
-from .stages import Clock, Stages, checked_layer, claim, versions
+from .stages import Clock, Stages, checked_layer, versions
 
 DEFAULTS: dict[str, Any] = {"grid": (10,), "samples": 4000}
 # How strongly a place's two points are held together. Of 4,000 places of two layers of EfficientNet-Lite0, a third
@@ -92,12 +93,13 @@ def align(
     wanted = Settings(layer=checked_layer(model, layer), **{**DEFAULTS, **settings, "reducer": "umap"})
     other = replace(wanted, layer=checked_layer(second_model, other_layer))
     source = open_images(images)
-    identity = {
-        "command": "align",
-        "settings": asdict(wanted),
-        "other_layer": other.layer,
-        "weights": [model.fingerprint, second_model.fingerprint],
-    }
+    identity = identify(
+        "align", model, source,
+        settings=asdict(wanted),
+        other_layer=other.layer,
+        other_weights=second_model.fingerprint,
+        other_preprocess=asdict(second_model.preprocess),
+    )  # fmt: skip
     folder = claim(out, identity, model, source, overwrite=overwrite)
     if folder is not None and folder.finished:
         return load_aligned(folder.path)
@@ -169,8 +171,8 @@ def _other_sample(other: Stages, found: Sample, model: Model, layer: str) -> tup
     def compute() -> Arrays:
         effects = class_effects(other.model, wanted.layer, relaxed=wanted.relax_pools) if wanted.effects else None
         again, rows = revisit(
-            other.model, wanted.layer, other.images, found, (height, width), effects=effects, workers=other.workers,
-            progress=other.progress,
+            other.model, wanted.layer, other.images, found, (height, width), effects=effects,
+            precision=wanted.precision, compiled=wanted.compiled, workers=other.workers, progress=other.progress,
         )  # fmt: skip
         return {**again.arrays(), "rows": rows}
 

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from featviz.engine import LOCAL, Engine
+from featviz.errors import UserError
 from featviz.keep import NOWHERE
 from featviz.models import Model
 from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
 from .channels import draw_superstimuli, named_channels
+from .claim import claim, identify
 from .grid import Cell
 from .photos import Photographs
 from .project import Floats, Reducer, named_reducer
 from .result import Atlas, load, write
 from .settings import Settings
-from .stages import Clock, Stages, checked_layer, claim, median_score, versions
-from .store import claim_store, store_address
+from .stages import Clock, Stages, checked_layer, median_score, versions
+from .store import check_store, claim_store, store_address
 
 
 def build(
@@ -56,13 +58,14 @@ def build(
     wanted = replace(wanted, layer=checked_layer(model, layer, single=wanted.tiles == "photos"))
     labels = [model.class_index(each) for each in classes]
     source = open_images(images)
-    store = None if store is None else store_address(store)
-    identity = {
-        "command": "build",
-        "settings": asdict(wanted),
-        **({"classes": labels} if labels else {}),
-        **({"store": store} if store else {}),
-    }
+    if store is not None:
+        if out is None:
+            raise UserError("a store holds the vectors of an atlas that is written: give --out too.")
+        store = store_address(store)
+    more = {name: value for name, value in (("classes", labels), ("store", store)) if value}
+    identity = identify("build", model, source, settings=asdict(wanted), **more)
+    if store:
+        check_store(store, identity)
     folder = claim(out, identity, model, source, overwrite=overwrite)
     if folder is not None and folder.finished:
         return load(folder.path)

@@ -20,6 +20,7 @@ from featviz.units import Unit, objective
 from .grid import Cell
 from .icons import as_rgb
 from .project import Floats
+from .settings import Settings
 from .stages import Stages
 
 # Channels that a cell names; cells of a level from which those that they name are too many to tell about.
@@ -64,7 +65,7 @@ def draw_superstimuli(run: Stages, channels: Sequence[int]) -> dict[int, NDArray
     jobs = blocks("channels", len(units), 2 * chunk_for((_SIDE, _SIDE), run.model.device))
     report = shares(run.progress, "drawing channels", [len(block) for block in jobs.values()])
     drawn = kept_map(
-        run.engine, run.keep, _ChannelDrawing(run.model, units, wanted.steps, wanted.seed), jobs, report
+        run.engine, run.keep, _ChannelDrawing(run.model, units, wanted), jobs, report
     )  # fmt: skip
     pictures = [picture for _, arrays in drawn for picture in arrays["images"]]
     return dict(zip(channels, pictures, strict=True))
@@ -76,12 +77,11 @@ class _ChannelDrawing:
 
     model: Model
     units: tuple[Unit, ...]
-    steps: int
-    seed: int
+    settings: Settings
 
     def __call__(self, place: Place) -> Work:
-        model = self.model if place.device is None else self.model.to(place.device)
-        trunk = Trunk(model, [self.units[0].layer])
+        model, wanted = self.model if place.device is None else self.model.to(place.device), self.settings
+        trunk = Trunk(model, [wanted.layer], precision=wanted.precision, compiled=wanted.compiled)
         wish = objective(self.units, trunk)
 
         def work(jobs: Sequence[Sequence[int]], report: Report) -> Iterator[Arrays]:
@@ -92,8 +92,8 @@ class _ChannelDrawing:
                     keys=list(map(str, self.units)),
                     pictures=block,
                     size=_SIDE,
-                    steps=self.steps,
-                    seed=self.seed,
+                    steps=wanted.steps,
+                    seed=wanted.seed,
                     trunk=trunk,
                     progress=lambda stage, done, total, number=number: report(number, done / total),
                 )

@@ -19,6 +19,7 @@ from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
+from .claim import claim, identify
 from .class_atlas import CONFUSING, DEFAULTS, RANDOM, WHOLE, ClassAtlas, ClassPanel, chosen_channels, class_panel
 from .explorer import Leaf, make_book, write_viewer
 from .explorer.page import cells_table
@@ -29,7 +30,7 @@ from .project import Reducer, named_reducer
 from .result import Atlas, load_data, write_data
 from .sample import Sample
 from .settings import Settings
-from .stages import Clock, Stages, checked_layer, claim, median_score, versions
+from .stages import Clock, Stages, checked_layer, median_score, versions
 from .store import open_store
 
 
@@ -68,14 +69,15 @@ def class_atlas(
     source = open_images(images)
     number = model.class_index(label)
     panels = {WHOLE: None} if channels is None else chosen_channels(model, layer, number, channels, seed=wanted.seed)
-    identity = {
-        "command": "classes",
-        "settings": asdict(wanted),
-        "class": number,
-        "by": [by, count],
-        "channels": {name: None if each is None else list(each) for name, each in panels.items()},
-        **source_identity(model, source, wanted, sample_of),
-    }
+    check_source(model, source, wanted, sample_of)
+    identity = identify(
+        "classes", model, source,
+        settings=asdict(wanted),
+        **{"class": number},
+        by=[by, count],
+        channels={name: None if each is None else list(each) for name, each in panels.items()},
+        sample_of=None if sample_of is None else sample_of.manifest["identity"],
+    )  # fmt: skip
     folder = claim(out, identity, model, source, overwrite=overwrite)
     if folder is not None and folder.finished:
         return load_class_atlas(folder.path)
@@ -106,13 +108,6 @@ def class_atlas(
     return made
 
 
-def source_identity(model: Model, source: Images, wanted: Settings, sample_of: Atlas | None) -> dict[str, Any]:
-    """What the sample depends on besides the settings; a `UserError` for an atlas that cannot lend its own."""
-    check_source(model, source, wanted, sample_of)
-    taken = None if sample_of is None else sample_of.manifest["identity"]
-    return {"weights": model.fingerprint, "images": source.fingerprint, "sample_of": taken}
-
-
 def whole_sample(run: Stages, sample_of: Atlas | None) -> tuple[Sample, dict[str, Any]]:
     """All activations with their effects, drawn anew or from an atlas; and what figures say of them.
 
@@ -131,9 +126,18 @@ def whole_sample(run: Stages, sample_of: Atlas | None) -> tuple[Sample, dict[str
 
 
 def check_source(model: Model, source: Images, wanted: Settings, sample_of: Atlas | None) -> None:
-    """Raise `UserError` for an atlas whose activations cannot be used: of other weights, images or another layer."""
+    """Raise `UserError` for an atlas whose activations cannot be used: of other weights, images or another layer.
+
+    Or one that holds a part of them alone, those of a class.
+    """
     if sample_of is None:
         return
+    if (command := sample_of.manifest.get("command")) != "build":
+        raise UserError(
+            "the activations of that atlas (--from) cannot be used here: it holds "
+            f"{f'what `atlas {command}` chose' if command else 'a part'} of a layer's activations, not all that "
+            "`atlas build` sampled."
+        )
     identity, layer = sample_of.manifest["identity"], sample_of.settings.layer
     images = f"its images, {sample_of.manifest['images']['source']!r}, are not those of {source.source!r}"
     reasons = [

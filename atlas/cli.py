@@ -73,7 +73,7 @@ def main() -> None:
     except BaseException as error:
         stopped = _stopped_by(error)
         if stopped is not None:
-            again = shlex.join(["atlas", *(word for word in sys.argv[1:] if word != "--overwrite")])
+            again = shlex.join(["atlas", *sys.argv[1:]])
             console.print(f"stopped by {stopped}; to go on from here: {escape(again)}")
             sys.exit(128 + stopped.number)
         if not isinstance(error, (UserError, OSError)) or "--debug" in sys.argv:

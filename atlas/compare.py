@@ -18,14 +18,15 @@ from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
+from .claim import claim, identify
 from .class_atlas import DEFAULTS, ClassPanel, check_enough, class_name, class_panel
 from .class_folder import (
     cells_section,
+    check_source,
     load_panel,
     page_facts,
     panel_facts,
     panel_leaf,
-    source_identity,
     whole_sample,
     write_panel,
 )
@@ -39,7 +40,7 @@ from .project import Reducer, named_reducer, tsne_line
 from .result import Atlas, load_data, write_data
 from .sample import Sample
 from .settings import Settings
-from .stages import Clock, Stages, checked_layer, claim, versions
+from .stages import Clock, Stages, checked_layer, versions
 from .store import open_store
 from .telling import telling_picture
 
@@ -131,14 +132,15 @@ def compare(
     labels = (model.class_index(a), model.class_index(b))
     if labels[0] == labels[1]:
         raise UserError(f"both classes are {class_name(model, labels[0])!r}: name two different ones to compare.")
-    identity = {
-        "command": "compare",
-        "settings": asdict(wanted),
-        "classes": list(labels),
-        "by": [by, count],
-        "gradient": gradient,
-        **source_identity(model, source, wanted, sample_of),
-    }
+    check_source(model, source, wanted, sample_of)
+    identity = identify(
+        "compare", model, source,
+        settings=asdict(wanted),
+        classes=list(labels),
+        by=[by, count],
+        gradient=gradient,
+        sample_of=None if sample_of is None else sample_of.manifest["identity"],
+    )  # fmt: skip
     folder = claim(out, identity, model, source, overwrite=overwrite)
     if folder is not None and folder.finished:
         return load_comparison(folder.path)

@@ -17,6 +17,7 @@ from featviz.output import OutputFolder
 from featviz.units import parse_units
 from search.decode import central_view
 
+from .claim import claim, identify
 from .dissect_figure import describe, dissection_figure
 from .explain import image_digest, open_image
 from .explorer import Report, make_book, write_viewer
@@ -50,14 +51,8 @@ def dissect(
     view = central_view(open_image(image), model.preprocess)
     found = take_apart(model, units[0], view).strongest_first()
     if out is not None:
-        identity = {
-            "command": "dissect",
-            "unit": str(units[0]),
-            "rows": rows,
-            "weights": model.fingerprint,
-            "image": image_digest(view),
-        }
-        folder = OutputFolder.claim(out, identity, overwrite=overwrite)
+        identity = identify("dissect", model, None, unit=str(units[0]), rows=rows, image=image_digest(view))
+        folder = claim(out, identity, model, None, overwrite=overwrite)
         if not folder.finished:
             _write(found, folder, model, Path(str(getattr(image, "filename", image))).name, rows, identity)
     return found

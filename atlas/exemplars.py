@@ -10,7 +10,6 @@ from typing import Any
 from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
 from featviz.models import Model
-from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.units import Unit, parse_units
 from search.exemplars import Diverse, Exemplars, check_settings, exemplars
@@ -22,6 +21,7 @@ from search.record import Reduce
 from search.report import write
 from search.shards import STEP
 
+from .claim import claim, identify
 from .explorer import sheets_page
 from .stages import versions
 
@@ -61,23 +61,20 @@ def find_exemplars(
         raise UserError("--units takes channels, classes and directions; `atlas unit` shows neurons and opposites.")
     looked_at = readouts(model, [*layers, *(_readout_of(unit) for unit in wanted)])
     check_settings(k=k, reduce=reduce, diverse=diverse, per_class=per_class, shard=shard, part=part)
-    identity = {
-        "command": "exemplars",
-        "layers": [each.name for each in looked_at],
-        "directions": {each.name: each.fingerprint for each in looked_at if each.fingerprint},
-        "units": [str(unit) for unit in wanted],
-        "k": k,
-        "reduce": reduce,
-        "diverse": diverse,
-        "per_class": per_class,
-        "matrix": matrix,
-        "parquet": parquet,
-        "part": part,
-        "weights": model.fingerprint,
-        "preprocess": asdict(model.preprocess),
-        "images": against.fingerprint,
-    }
-    folder = OutputFolder.claim(out, identity, overwrite=overwrite, unchanged={"images last changed": against.modified})
+    identity = identify(
+        "exemplars", model, against,
+        layers=[each.name for each in looked_at],
+        directions={each.name: each.fingerprint for each in looked_at if each.fingerprint},
+        units=[str(unit) for unit in wanted],
+        k=k,
+        reduce=reduce,
+        diverse=diverse,
+        per_class=per_class,
+        matrix=matrix,
+        parquet=parquet,
+        part=part,
+    )  # fmt: skip
+    folder = claim(out, identity, model, against, overwrite=overwrite)
     if folder.finished:
         return folder.manifest()
     found = exemplars(

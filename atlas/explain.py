@@ -29,6 +29,7 @@ from featviz.trust import deletion, insertion, randomisation
 from featviz.units import Unit, parse_units
 from search.decode import central_view, open_upright
 
+from .claim import claim, identify
 from .explanation import Explained, Explanation, as_row, from_row, write
 from .stages import Clock
 
@@ -85,15 +86,14 @@ def explain(
     view = central_view(open_image(image), model.preprocess)
     target = Target(model, _unit(model, view, unit))
     _check(target, view, names, settings, every=methods == ALL)
-    identity = {
-        "command": "explain",
-        "unit": str(target.unit),
-        "methods": names,
-        "settings": asdict(settings),
-        "weights": model.fingerprint,
-        "image": image_digest(view),
-    }
-    folder = None if out is None else OutputFolder.claim(out, identity, overwrite=overwrite)
+    identity = identify(
+        "explain", model, None,
+        unit=str(target.unit),
+        methods=names,
+        settings=asdict(settings),
+        image=image_digest(view),
+    )  # fmt: skip
+    folder = claim(out, identity, model, None, overwrite=overwrite)
     clock, found, left_out = Clock(), dict[str, Explained](), dict[str, str]()
     for number, name in enumerate(names, 1):
         try:

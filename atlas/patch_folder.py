@@ -22,6 +22,7 @@ from featviz.trunk import Trunk
 from search.decode import open_upright
 from search.images import Images, open_images
 
+from .claim import claim, file_digest, identify
 from .class_atlas import DEFAULTS, class_name
 from .class_folder import check_source
 from .explorer import Report, make_book, write_viewer
@@ -103,7 +104,7 @@ def patch_test(
         check_source(model, run.images, run.settings, sample_of)
     identity["sample_of"] = taken
     labels = (identity["classes"][0], identity["classes"][1])
-    folder = None if out is None else OutputFolder.claim(out, identity, overwrite=overwrite)
+    folder = claim(out, identity, model, run.images, overwrite=overwrite)
     if folder is not None and folder.finished:
         stored = json.loads((folder.path / "patches.json").read_text(encoding="utf-8"))
         return PatchTest(as_patch(model, open_upright(folder.path / "patch.png")), stored, folder.manifest())
@@ -175,17 +176,9 @@ def _checked(
             open_upright(Path(patch))
         except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
             raise UserError(f"--patch takes an image file, or auto; {str(patch)!r} is neither: {error}") from error
-        file = [Path(patch).name, Path(patch).stat().st_size, wanted.seed]
+        file = [Path(patch).name, file_digest(patch), wanted.seed]
     run = Stages(model, open_images(images), wanted, workers=workers, progress=progress)
-    identity = {
-        "command": "patch",
-        "classes": labels,
-        "patch": file,
-        "sizes": list(sizes),
-        "views": views,
-        "weights": model.fingerprint,
-        "images": run.images.fingerprint,
-    }
+    identity = identify("patch", model, run.images, classes=labels, patch=file, sizes=list(sizes), views=views)
     return run, identity
 
 

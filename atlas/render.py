@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +27,7 @@ from search.images import Images, open_images
 from search.loading import Skipped
 from search.reference import natural_spectrum, references
 
+from .claim import claim, file_digest, identify
 from .explorer import render_page
 from .figure import PER_SHEET, save_figure, superstimuli_figure
 from .stages import Clock, versions
@@ -56,7 +56,7 @@ def render_units(
     refused.
     """
     run = _Run.of(model, units, drawing or Drawing(), images, pairs, similarity)
-    folder = OutputFolder.claim(out, run.identity, overwrite=overwrite, unchanged=run.unchanged)
+    folder = claim(out, run.identity, model, run.images, overwrite=overwrite)
     if folder.finished:
         stored = json.loads((folder.path / "units.json").read_text(encoding="utf-8"))
         return [from_json(entry) for entry in stored]
@@ -133,24 +133,16 @@ class _Run:
         return together if 4 <= together <= 10 else max(1, 8 // together) * together
 
     @property
-    def unchanged(self) -> dict[str, Any]:
-        return {} if self.images is None else {"images last changed": self.images.modified}
-
-    @property
     def identity(self) -> dict[str, Any]:
-        return {
-            "command": "render",
-            "units": [str(unit) for unit in self.units],
-            "directions": {
-                file: _digest(file) for file in sorted({unit.vectors for unit in self.units if unit.vectors})
-            },
-            "settings": {**asdict(self.drawing), "start": _digest(self.drawing.start) if self.drawing.start else ""},
-            "device": self.model.device.type,
-            "weights": self.model.fingerprint,
-            "preprocess": asdict(self.model.preprocess),
-            "images": None if self.images is None else self.images.fingerprint,
-            "similarity": None if self.similarity is None else self.similarity.fingerprint,
-        }
+        vectors = sorted({unit.vectors for unit in self.units if unit.vectors})
+        start = file_digest(self.drawing.start) if self.drawing.start else ""
+        return identify(
+            "render", self.model, self.images,
+            units=[str(unit) for unit in self.units],
+            directions={file: file_digest(file) for file in vectors},
+            settings={**asdict(self.drawing), "start": start},
+            similarity=None if self.similarity is None else self.similarity.fingerprint,
+        )  # fmt: skip
 
 
 def _start(file: str, how: Preprocess) -> Tensor:
@@ -163,10 +155,6 @@ def _start(file: str, how: Preprocess) -> Tensor:
     width, height = how.size[1] * side, how.size[0] * side
     left, top = (image.size[0] - width) / 2, (image.size[1] - height) / 2
     return cut(image, (left, top, left + width, top + height), how).float() / 255
-
-
-def _digest(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
 def _finish(

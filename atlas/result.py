@@ -189,7 +189,15 @@ class Atlas:
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the atlas as the command line does; returns the folder."""
+        """Write the atlas as the command line does; returns the folder.
+
+        Raises `UserError` for a part of another result, such as a class's panel: give that one's function `out`.
+        """
+        if self.manifest.get("command") != "build":
+            raise UserError(
+                "this atlas is a part of another result: what made it (class_atlas, compare, align) writes it, with "
+                "`out`."
+            )
         out = OutputFolder.claim(folder, self.manifest["identity"], overwrite=overwrite)
         if not out.finished:
             # The vectors go into the folder: another atlas's store is its own.

@@ -168,6 +168,8 @@ def revisit(
     size: tuple[int, int],
     *,
     effects: ClassEffects | None = None,
+    precision: Precision = "float32",
+    compiled: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> tuple[Sample, NDArray[np.int64]]:
@@ -176,7 +178,7 @@ def revisit(
     size: rows and columns of the map that the sample's positions are of. In a map of another size, the position at the
     same place of the view. Rows of images that cannot be decoded any more, or with non-finite values, are left out.
     """
-    trunk = Trunk(model, [layer])
+    trunk = Trunk(model, [layer], precision=precision, compiled=compiled)
     _, rows, columns = trunk.map_size(layer)
     scaled = (found.position + 0.5) * np.array([rows, columns]) / np.array(size)
     position = np.minimum(scaled.astype(np.int64), [rows - 1, columns - 1])

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from featviz.keep import NOWHERE, Keep
 from featviz.layers import find_layer
 from featviz.maximize import generator_for
 from featviz.models import Model
-from featviz.output import OutputFolder
 from featviz.pooling import max_pools
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
@@ -190,22 +188,6 @@ def checked_layer(model: Model, layer: str | None, *, single: bool = False) -> s
     trunk = Trunk(model, [name], fold=False)
     trunk.map_size(name) if single else check_spatial(trunk, name)
     return name
-
-
-def claim(
-    out: str | Path | None, identity: dict[str, Any], model: Model, source: Images, *, overwrite: bool
-) -> OutputFolder | None:
-    """The folder `out`, claimed for work on these images and this network; None for none.
-
-    Adds to the identity what such work depends on: the weights, how images enter, the images. An unfinished folder has
-    to agree in the device and in when images were changed, too.
-    """
-    if out is None:
-        return None
-    identity |= {"preprocess": asdict(model.preprocess), "images": source.fingerprint}
-    identity.setdefault("weights", model.fingerprint)
-    unchanged = {"images last changed": source.modified, "device": model.device.type}
-    return OutputFolder.claim(out, identity, overwrite=overwrite, unchanged=unchanged)
 
 
 class Clock:

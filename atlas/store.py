@@ -27,7 +27,7 @@ def store_address(given: str) -> str:
     try:
         system, path = fsspec.core.url_to_fs(given)
     except (ImportError, ValueError, OSError) as error:
-        raise UserError(f"the store {given!r} cannot be opened: {str(error).splitlines()[0]}") from error
+        raise _closed(given, error) from error
     return str(path) if isinstance(system, LocalFileSystem) else given
 
 
@@ -36,21 +36,30 @@ def open_store(address: str | Path, *, mode: Literal["r", "a"]) -> Any:
     try:
         return zarr.open_group(str(address), mode=mode)
     except (ImportError, ValueError, FileNotFoundError) as error:
-        raise UserError(f"the store {str(address)!r} cannot be opened: {str(error).splitlines()[0]}") from error
+        raise _closed(address, error) from error
+
+
+def check_store(address: str, identity: Mapping[str, Any]) -> None:
+    """Raise `UserError` where an address holds anything but the vectors of the work that `identity` describes."""
+    if _files_at(address):
+        found = open_store(address, mode="r").attrs.get("identity")
+        if found != json.loads(json.dumps(identity)):
+            raise UserError(
+                f"--store {address!r} holds something else already; give an address where there is nothing."
+            )
 
 
 def claim_store(address: str, identity: Mapping[str, Any]) -> None:
     """Take an address for the vectors of the work that `identity` describes, before any of it is done.
 
-    Raises `UserError` where there is something else already, and where nothing can be stored.
+    Raises `UserError` where nothing can be stored.
     """
-    files = _files_at(address)
-    store = open_store(address, mode="a" if not files else "r")
-    wanted = json.loads(json.dumps(identity))
-    if not files:
-        store.attrs["identity"] = wanted
-    elif store.attrs.get("identity") != wanted:
-        raise UserError(f"--store {address!r} holds something else already; give an address where there is nothing.")
+    if not _files_at(address):
+        try:
+            # In one file: had a killed run made the group and not said whose it is, nobody could go on.
+            zarr.create_group(address, attributes={"identity": json.loads(json.dumps(identity))})
+        except (ImportError, ValueError, OSError) as error:
+            raise _closed(address, error) from error
 
 
 def write_store(address: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -71,4 +80,8 @@ def _files_at(address: str) -> int:
         system, path = fsspec.core.url_to_fs(address)
         return len(system.ls(path)) if system.exists(path) else 0
     except (ImportError, ValueError, OSError) as error:
-        raise UserError(f"the store {address!r} cannot be opened: {str(error).splitlines()[0]}") from error
+        raise _closed(address, error) from error
+
+
+def _closed(address: str | Path, error: Exception) -> UserError:
+    return UserError(f"the store {str(address)!r} cannot be opened: {str(error).splitlines()[0]}")

@@ -12,7 +12,6 @@ from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
 from featviz.mis import feature_extractor
 from featviz.models import Model
-from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.superstimuli import check, render
 from featviz.units import Unit, parse_units
@@ -25,6 +24,7 @@ from search.record import Record
 from search.reference import references
 from search.report import entries_json
 
+from .claim import claim, identify
 from .explorer import sheets_page
 from .figure import save_figure
 from .stages import Clock, versions
@@ -59,23 +59,15 @@ def draw_card(
     against = open_images(images)
     judge = feature_extractor(similarity, device=str(model.device)) if isinstance(similarity, str) else similarity
     readout = _readout(model, unit)
-    folder = OutputFolder.claim(
-        out,
-        {
-            "command": "unit",
-            "unit": str(unit),
-            "directions": readout.fingerprint,
-            "similarity": None if judge is None else judge.fingerprint,
-            "k": k,
-            "settings": asdict(drawing),
-            "device": model.device.type,
-            "weights": model.fingerprint,
-            "preprocess": asdict(model.preprocess),
-            "images": against.fingerprint,
-        },
-        overwrite=overwrite,
-        unchanged={"images last changed": against.modified},
-    )
+    identity = identify(
+        "unit", model, against,
+        unit=str(unit),
+        directions=readout.fingerprint,
+        similarity=None if judge is None else judge.fingerprint,
+        k=k,
+        settings=asdict(drawing),
+    )  # fmt: skip
+    folder = claim(out, identity, model, against, overwrite=overwrite)
     if folder.finished:
         return None
     clock = Clock()

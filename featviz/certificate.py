@@ -154,16 +154,18 @@ def certificate_trunk(model: Model, layer: str, path: list[str] | None = None) -
 
 
 def _place(unit: Unit, every: Tensor, reference: Reference | None) -> tuple[int | None, float | None]:
-    """(rank, z-score) of the unit among its layer's channels."""
+    """(rank, z-score) of the unit among its layer's channels, those left out that have no finite value."""
     if unit.vectors:
         return None, None
     if reference is not None and reference.mean is not None and reference.deviation is not None:
         # A channel that never varies in the data set says nothing by how far it strays from its mean.
-        floor = reference.deviation.mean() * 1e-3 + 1e-12
+        floor = reference.deviation.nanmean() * 1e-3 + 1e-12
         every = (every - reference.mean) / reference.deviation.clamp(min=float(floor))
-    every = every * unit.sign
+    own = float(every[unit.channel]) * unit.sign
+    if not math.isfinite(own):
+        return None, None
+    every = every[every.isfinite()] * unit.sign
     spread = float(every.std(correction=0))
-    own = float(every[unit.channel])
     z = (own - float(every.mean())) / spread if spread > 0 else None
     return int((every > own).sum()) + 1, z if z is not None and math.isfinite(z) else None
 

@@ -25,6 +25,7 @@ _OF_DIGESTS = {
     "images": "the images are not the same: other names, labels or sizes",
     "images last changed": "images were changed since",
     "weights": "the network's weights are others",
+    "other_weights": "the second network's weights are others",
     "sample_of": "the activations are of another atlas",
 }
 # What stands in the place of a draft's identity while a folder is emptied.
@@ -55,9 +56,9 @@ class OutputFolder:
         """Take `path` for the work that `identity` describes (settings and fingerprints, as JSON holds them).
 
         A new or empty folder is taken; one that this very work left, finished or not, is taken up again. Anything else
-        is refused with a `UserError` and stays untouched, unless `overwrite` and the folder is one of ours. unchanged:
-        what an unfinished folder has to agree in besides, such as when images were changed last. A folder in which
-        another process works is refused.
+        is refused with a `UserError` and stays untouched, unless `overwrite` and the folder is one of ours; what is
+        finished is then made again. unchanged: what an unfinished folder has to agree in besides, such as when images
+        were changed last. A folder in which another process works is refused.
         """
         path = Path(path)
         identity = json.loads(json.dumps(identity))
@@ -72,7 +73,9 @@ class OutputFolder:
         if others:
             raise UserError(f"--out {str(path)!r} holds other files; give a new or empty folder.")
         wanted = identity if folder.finished else begun
-        fresh = overwrite or found == _CLEARING
+        # What this very work has left unfinished is never thrown away: the command line stays the same when it is
+        # started again.
+        fresh = found == _CLEARING or (overwrite and (folder.finished or found != begun))
         if found is not None and found != wanted and not fresh:
             raise UserError(_refusal(path, folder.finished, found, wanted))
         try:
@@ -163,7 +166,10 @@ class OutputFolder:
         return found
 
     def finish(self, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest, last of all, and drop the draft."""
+        """Write the manifest, last of all and once all else has reached the disk, and drop the draft."""
+        for file in self.path.rglob("*"):
+            if self.draft not in file.parents and file.is_file():
+                _reach_the_disk(file)
         self.write_json("manifest.json", {**manifest, "identity": self.identity})
         self._let_go()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import signal
 import socket
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -21,8 +22,10 @@ from .memory import keep_freed_memory
 
 # Jobs that each worker has before it, and results that wait for an earlier one: more would only fill memory.
 _AHEAD, _WAITING = 2, 4
-# How often a worker that died is started again, and a job that died with it.
+# How often a job is given to another worker when the one that did it died.
 _RETRIES = 3
+# Seconds after which those who wait look whether the cluster still has room for a worker.
+_LOOK = 30.0
 # Seconds in which a cluster's head takes a connection; Ray itself tries for minutes where nobody listens.
 _PATIENCE = 10.0
 
@@ -36,8 +39,8 @@ class RayEngine:
     each worker, 0 for as many as torch has here. gpus: that each worker takes, 0.5 for two on one; its network then
     runs there.
 
-    A worker that dies is started again with the job it had, up to three times. Raises `UserError` where Ray is missing
-    or has no room for one worker.
+    A worker that dies, or whose machine is gone, is replaced where there is room; its jobs go to whoever is idle, each
+    up to three times. Raises `UserError` where Ray is missing or has no room for one worker.
     """
 
     address: str | None = None
@@ -69,16 +72,16 @@ class RayEngine:
         place = Place("cuda" if self.gpus else "cpu", decoders_beside(threads))
         count = min(len(jobs), self.workers or _room(ray, threads, self.gpus))
         _check_room(ray, self.workers, threads, self.gpus)
-        options = {"num_cpus": threads, "num_gpus": self.gpus, "max_restarts": _RETRIES, "max_task_retries": _RETRIES}
-        kind = ray.remote(**options)(_Worker)
+        # Not started again by Ray itself: it would give a job to the same worker only, and wait where there is no room.
+        kind = ray.remote(num_cpus=threads, num_gpus=self.gpus, max_restarts=0, max_task_retries=0)(_Worker)
         shared = ray.put(prepare)
-        workers = [kind.remote(place, threads) for _ in range(count)]
+        crew = _Crew(ray, lambda: kind.remote(place, threads), lambda: _check_room(ray, 0, threads, self.gpus))
         try:
-            yield from _in_order(ray, workers, [([shared], job) for job in jobs], report)
+            for _ in range(count):
+                crew.hire()
+            yield from _in_order(crew, [([shared], job) for job in jobs], report)
         finally:
-            # A generator that a traceback keeps alive may end after the connection.
-            for worker in workers if ray.is_initialized() else ():
-                ray.kill(worker)
+            crew.dismiss()
 
 
 class _Worker:
@@ -100,46 +103,101 @@ class _Worker:
         return next(self._work([job], lambda number, share: None))
 
 
-def _in_order(ray: Any, workers: Sequence[Any], jobs: Sequence[tuple[Any, Any]], report: Report) -> Iterator[Arrays]:
+class _Crew:
+    """Workers, the jobs that each has before it, and how often a job has ended a worker."""
+
+    def __init__(self, ray: Any, new_worker: Callable[[], Any], check_room: Callable[[], None]) -> None:
+        self._ray, self._new_worker, self._check_room = ray, new_worker, check_room
+        self.workers: list[Any] = []
+        # Each as often as it has room for another job.
+        self.idle: deque[Any] = deque()
+        # A worker for which others leave no room yet is given nothing: earlier results would wait for it.
+        self._starting: dict[Any, Any] = {}
+        self._flying: dict[Any, tuple[int, Any]] = {}
+        self._deaths: Counter[int] = Counter()
+
+    def hire(self) -> None:
+        """Ask for a worker, which is idle once there is room for it."""
+        worker = self._new_worker()
+        self.workers.append(worker)
+        self._starting[worker.ready.remote()] = worker
+
+    def give(self, number: int, arguments: tuple[Any, Any]) -> None:
+        """Give job `number` to the worker that has been idle for longest."""
+        worker = self.idle.popleft()
+        self._flying[worker.do.remote(*arguments)] = (number, worker)
+
+    def wait(self) -> tuple[dict[int, Arrays], list[int]]:
+        """Results by the numbers of their jobs as soon as there is one, and jobs whose worker died: to be given again.
+
+        Raises what a job raised, and `UserError` for a job that ends worker after worker, or without room for any.
+        """
+        waited = [*self._starting, *self._flying]
+        for done in self._ray.wait(waited, num_returns=1, timeout=_LOOK)[0]:
+            number, worker = self._flying[done] if done in self._flying else (-1, self._starting[done])
+            try:
+                found = self._ray.get(done)
+            except self._ray.exceptions.RayTaskError as error:
+                # Ray's own class of the error is one of the error's; the error itself reads better.
+                raise error.cause from error
+            except self._ray.exceptions.RayError as error:
+                return {}, self._replace(worker, error)
+            if done in self._starting:
+                del self._starting[done], self._deaths[-1]
+                self.idle.extend([worker] * _AHEAD)
+                return {}, []
+            del self._flying[done]
+            self.idle.append(worker)
+            # What Ray shares between processes cannot be written into.
+            return {number: {name: values.copy() for name, values in found.items()}}, []
+        if not self._flying:
+            self._check_room()
+        return {}, []
+
+    def dismiss(self) -> None:
+        """End the workers."""
+        # A generator that a traceback keeps alive may end after the connection.
+        for worker in self.workers if self._ray.is_initialized() else ():
+            self._ray.kill(worker)
+
+    def _replace(self, gone: Any, error: Exception) -> list[int]:
+        """Hire another worker for one that died; the jobs that it had."""
+        self._ray.kill(gone)  # of a machine that does not answer, it may come back
+        self.workers.remove(gone)
+        self.idle = deque(worker for worker in self.idle if worker is not gone)
+        self._starting = {wait: worker for wait, worker in self._starting.items() if worker is not gone}
+        jobs = sorted(number for number, worker in self._flying.values() if worker is gone)
+        self._flying = {wait: entry for wait, entry in self._flying.items() if entry[1] is not gone}
+        # A worker does its jobs in the order it got them, so that it died at the first; or, without one, starting.
+        at = jobs[0] if jobs else -1
+        self._deaths[at] += 1
+        if self._deaths[at] > _RETRIES:
+            where = "at the same job" if jobs else "before it had a job"
+            raise UserError(
+                f"a Ray worker died {_RETRIES + 1} times {where} ({str(error).splitlines()[0]}). What was finished is "
+                "kept: fewer workers or more memory for each, and the same command goes on."
+            ) from error
+        self.hire()
+        return jobs
+
+
+def _in_order(crew: _Crew, jobs: Sequence[tuple[Any, Any]], report: Report) -> Iterator[Arrays]:
     """The results in the order of the jobs; each, the arguments of `do`, goes to the first worker that has room."""
-    idle: deque[Any] = deque()
-    # A worker for which others leave no room yet is given nothing: earlier results would wait for it.
-    starting = {worker.ready.remote(): worker for worker in workers}
-    flying: dict[Any, tuple[int, Any]] = {}
+    ahead = (_AHEAD + _WAITING) * len(crew.workers)
+    todo, told = list(range(len(jobs))), 0
     waiting: dict[int, Arrays] = {}
-    given, told = 0, 0
     while told < len(jobs):
-        while idle and given < len(jobs) and given - told < (_AHEAD + _WAITING) * len(workers):
-            worker = idle.popleft()
-            flying[worker.do.remote(*jobs[given])] = (given, worker)
-            given += 1
-        for done in ray.wait([*starting, *flying], num_returns=1)[0]:
-            if done in starting:
-                _result(ray, done)
-                idle.extend([starting.pop(done)] * _AHEAD)
-                continue
-            number, worker = flying.pop(done)
-            waiting[number] = _result(ray, done)
-            idle.append(worker)
+        while crew.idle and todo and todo[0] < told + ahead:
+            number = heapq.heappop(todo)
+            crew.give(number, jobs[number])
+        found, again = crew.wait()
+        waiting |= found
+        for number in again:
+            heapq.heappush(todo, number)
         while told in waiting:
             report(told, 1.0)
             yield waiting.pop(told)
             told += 1
-
-
-def _result(ray: Any, done: Any) -> Arrays:
-    try:
-        found: Arrays = ray.get(done) or {}
-    except ray.exceptions.RayTaskError as error:
-        # Ray's own class of the error is one of the error's; the error itself reads better.
-        raise error.cause from error
-    except ray.exceptions.RayError as error:
-        raise UserError(
-            f"a Ray worker died {_RETRIES + 1} times at the same job ({str(error).splitlines()[0]}). What was finished "
-            "is kept: fewer workers or more memory for each, and the same command goes on."
-        ) from error
-    # What Ray shares between processes cannot be written into.
-    return {name: values.copy() for name, values in found.items()}
 
 
 def _ray() -> Any:

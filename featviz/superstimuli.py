@@ -203,8 +203,8 @@ def _layer_with_texture(model: Model, layer: str) -> str:
     return model.default_layer or before[-1]
 
 
-def _label(unit: Unit, model: Model) -> str:
-    """The class's name, where the unit is a class that has one."""
+def class_label(unit: Unit, model: Model) -> str:
+    """The class's name, where the unit is a class that has one, else ''."""
     return model.labels[unit.channel] if unit.is_class and not unit.vectors and unit.channel < len(model.labels) else ""
 
 
@@ -283,7 +283,7 @@ def _certify(
                     picture if alpha is None else over_grey(picture[None], alpha[None])[0],
                     trunk,
                     file=file,
-                    label=_label(unit, model),
+                    label=class_label(unit, model),
                     seed=drawing.seed,
                     facet=number + 1,
                     rescued=int(arrays["rescued"][number]),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from featviz.certificate import Certificate, Reference
 from featviz.errors import UserError
 from featviz.models import Model
+from featviz.superstimuli import class_label
 from featviz.units import Unit
 
 from .exemplars import Exemplars
@@ -72,11 +73,10 @@ def unit_card(
     tunings = [
         tuning(model, found.readout, stimuli, sign=unit.sign, trunk=exemplars.trunk(key)) for stimuli in families
     ]
-    label = model.labels[unit.channel] if unit.is_class and unit.channel < len(model.labels) else ""
     return UnitCard(
         unit,
         key,
-        f"{unit} {label}".strip(),
+        f"{unit} {class_label(unit, model)}".strip(),
         tuple(certificates),
         exemplars,
         reference.values,

@@ -128,7 +128,10 @@ def from_shards(pattern: str) -> Images:
         raise UserError(f"the shards {pattern!r} hold no images ({', '.join(sorted(SUFFIXES))}).")
     content = hashlib.sha256(repr([(sample.name, sample.size) for sample in samples]).encode()).hexdigest()
     names, labels = tuple(sample.name for sample in samples), tuple(sample.label for sample in samples)
-    return Images(pattern, names, labels, ("",) * len(names), dataset=_Shards(tuple(samples)), content=content)
+    return Images(
+        pattern, names, labels, ("",) * len(names), dataset=_Shards(tuple(samples)), content=content,
+        archives=tuple(paths),
+    )  # fmt: skip
 
 
 def from_stream(stream: Iterable[Any], folder: str | Path, *, limit: int | None = None) -> Images:

@@ -23,8 +23,8 @@ class Images:
     """Images in a stable order: `names[i]`, `labels[i]` (-1 where unknown), `class_names[i]` belong together.
 
     `source`: a folder's path or a data set's name; `files`: the files, where there are; `dataset`: else the map-style
-    data set behind it, whose items begin with an image; `content`: a digest of what is in that; `notes`: what is odd
-    about the source.
+    data set behind it, whose items begin with an image; `content`: a digest of what is in that; `archives`: the files
+    that it is read from, where they are known; `notes`: what is odd about the source.
     """
 
     source: str
@@ -35,6 +35,7 @@ class Images:
     dataset: Any = None
     content: str = ""
     notes: tuple[str, ...] = ()
+    archives: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -58,16 +59,16 @@ class Images:
 
     @property
     def modified(self) -> str:
-        """When the newest file was last changed (UTC), and a digest over when each was; empty without files."""
-        digest, newest = hashlib.sha256(), 0.0
-        for file in self.files:
+        """When the newest file or archive was last changed (UTC), and a digest over when each was; '' without any."""
+        digest, newest, files = hashlib.sha256(), 0.0, self.files or self.archives
+        for file in files:
             changed = 0
             with suppress(OSError):  # gone, or in a folder that cannot be entered
                 changed = file.stat().st_mtime_ns
             digest.update(f"{changed}\n".encode())
             newest = max(newest, changed / 1e9)
         when = datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
-        return f"{when} {digest.hexdigest()[:8]}" if self.files else ""
+        return f"{when} {digest.hexdigest()[:8]}" if files else ""
 
     @property
     def fingerprint(self) -> str:

@@ -82,38 +82,41 @@ class PooledMaps(_PerImage):
 
 
 class ChannelMoments:
-    """Mean and deviation of every channel over the images' central views, looked at as `place` says; bounded memory."""
+    """Mean and deviation of every channel over the images' central views, looked at as `place` says; bounded memory.
+
+    Values that are not finite are left out, of their own channel alone.
+    """
 
     def __init__(self, layer: str, place: Place = None) -> None:
         self.layer, self.place = layer, place
-        self._count = torch.zeros((), dtype=torch.float64)
-        self._sum = self._squares = torch.zeros(0, dtype=torch.float64)
+        self._count = self._sum = self._squares = torch.zeros(0, dtype=torch.float64)
 
     def update(self, batch: Batch) -> None:
         seen = look(batch.activations[self.layer], self.place).cpu().double()[batch.view == 0]
-        seen = seen[seen.isfinite().all(1)]
-        self._add(torch.tensor(len(seen), dtype=torch.float64), seen.sum(0), seen.square().sum(0))
+        known = seen.isfinite()
+        seen = seen.where(known, 0)
+        self._add(known.double().sum(0), seen.sum(0), seen.square().sum(0))
 
     def merge(self, other: ChannelMoments) -> None:
         self._add(other._count, other._sum, other._squares)
 
     def state(self) -> dict[str, Tensor]:
-        """`count` (), `sum` and `squares` (channels,) in float64."""
+        """`count`, `sum` and `squares`, (channels,) each in float64."""
         return {"count": self._count, "sum": self._sum, "squares": self._squares}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         self._count, self._sum, self._squares = state["count"], state["sum"], state["squares"]
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """(channels,) means and standard deviations."""
+        """(channels,) means and standard deviations, NaN for a channel that was never finite."""
         mean = self._sum / self._count
         return mean.float(), (self._squares / self._count - mean.square()).clamp(min=0).sqrt().float()
 
     def _add(self, count: Tensor, total: Tensor, squares: Tensor) -> None:
-        self._count = self._count + count
-        if total.numel():
-            self._sum = self._sum + total if self._sum.numel() else total
-            self._squares = self._squares + squares if self._squares.numel() else squares
+        if not self._sum.numel():
+            self._count, self._sum, self._squares = count, total, squares
+        elif total.numel():
+            self._count, self._sum, self._squares = self._count + count, self._sum + total, self._squares + squares
 
 
 class Spectra:

@@ -23,7 +23,9 @@ ImagesOption = Annotated[
     str, typer.Option("--images", help="A folder, `photos` (embedded), or a data set such as imagenette.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a finished folder, or one made with other settings.")
+]
 
 
 def _known_engine(name: str) -> str:

@@ -313,6 +313,30 @@ def test_more_vectors_than_a_chunk_holds_are_written_and_read_whole(
     assert np.array_equal(atlas.load(tmp_path / "out").sample.vectors, made.sample.vectors)
 
 
+def test_atlases_of_two_networks_are_two_works_whenever_they_are_saved(noise_images: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        made = atlas.build(toy_model(seed=seed), "4", noise_images, **SMALL)
+        assert made.manifest["identity"]["weights"] == toy_model(seed=seed).fingerprint
+        if seed == 0:
+            made.save(tmp_path / "out")
+    with pytest.raises(UserError, match="the network's weights are others"):
+        made.save(tmp_path / "out")
+    part = atlas.class_atlas(toy_model(), "4", "a", noise_images, count=30, **{**SMALL, "grid": (3,)})
+    with pytest.raises(UserError, match=r"part of another result.* writes it, with `out`"):
+        part.atlas.save(tmp_path / "part")
+
+
+def test_a_store_that_is_taken_is_refused_before_overwrite_removes_anything(noise_images: Path, tmp_path: Path) -> None:
+    out, store = tmp_path / "out", str(tmp_path / "store")
+    atlas.build(toy_model(), "4", noise_images, out=out, store=store, **SMALL)
+    before = (out / "cells.json").read_bytes()
+    with pytest.raises(UserError, match="holds something else already"):
+        atlas.build(toy_model(), "4", noise_images, out=out, store=store, overwrite=True, **{**SMALL, "seed": 1})
+    assert (out / "cells.json").read_bytes() == before
+    with pytest.raises(UserError, match="give --out too"):
+        atlas.build(toy_model(), "4", noise_images, store=store, **SMALL)
+
+
 def test_a_store_never_replaces_what_lies_at_its_address(noise_images: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_bytes(b"dear")

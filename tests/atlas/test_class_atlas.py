@@ -187,9 +187,14 @@ def test_the_activations_of_an_atlas_already_built_serve_too_but_not_those_of_an
     base = atlas.build(toy_model(), LAST, noise_images, out=tmp_path / "base", **settings)
     again = atlas.load(tmp_path / "base")
     anew = atlas.class_atlas(toy_model(), LAST, "a", noise_images, count=30, **settings)
-    reused = atlas.class_atlas(toy_model(), LAST, "a", noise_images, count=30, sample_of=again, **settings)
-    assert np.array_equal(anew.atlas.pictures, reused.atlas.pictures)
-    assert base.effects is not None
+    for lender in (base, again, atlas.build(toy_model(), LAST, noise_images, **settings)):
+        reused = atlas.class_atlas(toy_model(), LAST, "a", noise_images, count=30, sample_of=lender, **settings)
+        assert np.array_equal(anew.atlas.pictures, reused.atlas.pictures)
+    with pytest.raises(UserError, match="it holds a part of a layer's activations"):
+        atlas.class_atlas(toy_model(), LAST, "b", noise_images, sample_of=anew.atlas, **settings)
+    atlas.class_atlas(toy_model(), LAST, "a", noise_images, count=30, out=tmp_path / "a", **settings)
+    with pytest.raises(UserError, match="it holds what `atlas classes` chose"):
+        atlas.compare(toy_model(), LAST, "a", "b", noise_images, sample_of=atlas.load(tmp_path / "a"), **settings)
     with pytest.raises(UserError, match="other weights"):
         atlas.class_atlas(toy_model(seed=1), LAST, "a", noise_images, sample_of=again, **settings)
     others, out = noise_folder(tmp_path / "others", 5), tmp_path / "refused"

@@ -11,6 +11,8 @@ from toys import noise_folder, toy_model
 from atlas.unit import draw_card
 from featviz.drawing import Drawing
 from featviz.errors import UserError
+from featviz.layers import OUTPUT
+from featviz.units import Unit
 from search.images import open_images
 
 QUICK = Drawing(size=32, steps=4)
@@ -102,6 +104,14 @@ def test_the_card_of_a_direction_along_a_channel_is_the_channels(tmp_path: Path,
     np.save(tmp_path / "v.npy", np.eye(6, dtype=np.float32))
     with pytest.raises(UserError, match="other settings"):
         draw_card(toy_model(), word, out=tmp_path / "x", images=labelled, drawing=QUICK)
+
+
+def test_the_card_of_a_direction_among_logits_has_no_class_for_a_name(tmp_path: Path, labelled: Path) -> None:
+    np.save(tmp_path / "v.npy", np.ones((1, 4), np.float32))
+    unit = Unit(OUTPUT, 0, vectors=str(tmp_path / "v.npy"))
+    card = draw_card(toy_model(), unit, out=tmp_path / "x", images=labelled, drawing=QUICK)
+    assert card is not None
+    assert card.name == str(unit)
 
 
 def test_a_card_with_a_similarity_says_how_interpretable_its_unit_is(tmp_path: Path, labelled: Path) -> None:

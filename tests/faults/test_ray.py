@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +28,11 @@ from featviz.engine import Local, Prepare
 from featviz.errors import UserError
 from featviz.ray_engine import RayEngine
 
+NODE = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
+
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def cluster() -> Iterator[Any]:
     """A head and a worker node on this machine, each with one core."""
     # For Ray's processes: nothing told to its makers, and this folder's modules found.
     environment = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -37,14 +41,19 @@ def address() -> Iterator[str]:
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    cluster.add_node(**node)
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    cluster.add_node(**NODE)
     cluster.wait_for_nodes()
-    yield cluster.address
+    yield cluster
     cluster.shutdown()
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="module")
+def address(cluster: Any) -> str:
+    found: str = cluster.address
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +63,9 @@ def engine(address: str) -> Iterator[RayEngine]:
 
 
 def silent(number: int, share: float) -> None: ...
+
+
+def silently(stage: str, done: int, total: int) -> None: ...
 
 
 def test_results_come_in_the_order_of_the_jobs_from_several_processes(engine: RayEngine) -> None:
@@ -67,11 +79,51 @@ def test_results_come_in_the_order_of_the_jobs_from_several_processes(engine: Ra
     assert os.getpid() not in {int(each["process"]) for each in made}
 
 
-def test_a_worker_that_is_killed_is_started_again_with_its_job(engine: RayEngine, tmp_path: Path) -> None:
-    jobs = [str(tmp_path / str(number)) for number in range(6)]
-    for job in (jobs[0], jobs[4]):
-        Path(job).write_text("x")
+def test_a_worker_that_is_killed_is_replaced_however_many_jobs_kill_one(engine: RayEngine, tmp_path: Path) -> None:
+    jobs = [str(tmp_path / str(number)) for number in range(8)]
+    for job, lives in zip(jobs, (3, 0, 0, 1, 1, 1, 1, 0), strict=True):
+        Path(job).write_text("x\n" * lives)
     assert [str(each["job"]) for each in engine.map(deaths, jobs, silent)] == jobs
+
+
+def test_a_machine_that_is_lost_leaves_its_jobs_to_the_others(cluster: Any, engine: RayEngine) -> None:
+    lost = cluster.list_all_nodes()[-1]
+    made = []
+    for each in engine.map(naps, [(number, 0.1) for number in range(40)], silent):
+        if len(made) == 4:
+            cluster.remove_node(lost, allow_graceful=False)
+        made.append(each)
+    cluster.add_node(**NODE)
+    cluster.wait_for_nodes()
+    assert [int(each["number"]) for each in made] == list(range(40))
+    assert len({int(each["process"]) for each in made[:4]}) == 2
+    assert len({int(each["process"]) for each in made[-8:]}) == 1
+
+
+def test_an_atlas_whose_workers_are_killed_is_the_same(engine: RayEngine, tmp_path: Path) -> None:
+    images = noise_folder(tmp_path / "images", 600)
+    killed: dict[str, int] = {}
+
+    def kill(stage: str, done: int, total: int) -> None:
+        if stage in ("reading images", "drawing icons") and 0 < done < total and stage not in killed:
+            killed[stage] = next(_workers())
+            os.kill(killed[stage], signal.SIGKILL)
+
+    for name, where in (("local", Local(1)), ("ray", engine)):
+        build(
+            toy_model(), "4", images, out=tmp_path / name, grid=(16, 32), icon=48, steps=4, samples=600, per_image=1,
+            min_count=1, reducer="pca", engine=where, workers=0, progress=kill if name == "ray" else silently,
+        )  # fmt: skip
+    assert set(killed) == {"reading images", "drawing icons"}
+    assert contents(tmp_path / "local") == contents(tmp_path / "ray")
+
+
+def _workers() -> Iterator[int]:
+    """The processes of our actors, whatever Ray calls them while they work."""
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):
+            if folder.name.isdecimal() and (folder / "cmdline").read_bytes().startswith(b"ray::_Worker"):
+                yield int(folder.name)
 
 
 def test_a_job_that_kills_every_worker_is_given_up_with_what_to_do(engine: RayEngine, tmp_path: Path) -> None:

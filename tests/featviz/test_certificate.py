@@ -68,6 +68,17 @@ def test_selectivity_is_measured_in_each_channels_own_deviations() -> None:
     assert found[5].selectivity == pytest.approx(2.5 / np.std([1, 2, 3, 4, 5, 6]), rel=1e-4)
 
 
+def test_a_channel_that_is_never_finite_takes_no_part_in_rank_and_selectivity() -> None:
+    trunk, picture = _trunk(), _noise()
+    with torch.no_grad():
+        means = trunk(picture[None].float() / 255)["4"].mean((0, 2, 3))
+    mean, deviation = means - torch.tensor([1.0, 2, torch.nan, 4, 5, 6]), torch.tensor([1.0, 1, torch.nan, 1, 1, 1])
+    reference = Reference(np.ones(3, np.float32), mean, deviation)
+    found = [certify(Unit("4", channel), picture, trunk, reference=reference) for channel in range(6)]
+    assert [entry.rank for entry in found] == [5, 4, None, 3, 2, 1]
+    assert found[5].selectivity == pytest.approx(2.4 / np.std([1, 2, 4, 5, 6]), rel=1e-4)
+
+
 def test_saturation_is_the_share_of_burnt_values() -> None:
     picture = torch.full((3, 32, 32), 128, dtype=torch.uint8)
     picture[:, :8], picture[:, 8:16] = 255, 1

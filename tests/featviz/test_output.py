@@ -152,6 +152,19 @@ def test_of_two_steps_that_a_killed_run_left_the_later_counts(tmp_path: Path) ->
     assert (found[0], float(found[1]["x"][0])) == (40, 1.0)
 
 
+def test_overwrite_goes_on_with_unfinished_work_of_its_own_and_makes_finished_work_again(tmp_path: Path) -> None:
+    for state in ("unfinished", "unfinished, by other images", "finished"):
+        out = tmp_path / state
+        first = OutputFolder.claim(out, IDENTITY, unchanged={"images last changed": "1"})
+        first.arrays("layout", lambda: {"xy": np.zeros(1)})
+        if state == "finished":
+            first.finish({})
+        changed = "2" if state.endswith("other images") else "1"
+        again = OutputFolder.claim(out, IDENTITY, overwrite=True, unchanged={"images last changed": changed})
+        assert not again.finished
+        assert again.has("layout") == (state == "unfinished")
+
+
 def test_a_run_killed_while_it_overwrites_leaves_nothing_that_passes_for_its_work(tmp_path: Path) -> None:
     """At each moment of the clearing, from the marker on."""
     for gone in ([], ["draft/layout.npz"], ["manifest.json"], ["manifest.json", "atlas.png", "draft/layout.npz"]):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,15 @@ def test_a_damaged_image_in_a_shard_is_skipped_by_name(tmp_path: Path, folder: P
     found = exemplars(toy_model(), tmp_path / "x.tar", "4", k=9)
     assert [entry.name for entry in found.skipped] == ["x.tar/2.png"]
     assert len(found["4", 0]) == 3
+
+
+def test_shards_written_anew_since_are_noticed_though_nothing_has_another_size(tmp_path: Path, folder: Path) -> None:
+    _shards(folder, tmp_path)
+    images = from_shards(str(tmp_path / "part-*.tar"))
+    fingerprint, modified = images.fingerprint, images.modified
+    os.utime(tmp_path / "part-001.tar", (1e9, 1e9))
+    assert images.fingerprint == fingerprint
+    assert images.modified != modified != ""
 
 
 def test_shards_that_cannot_be_read_are_refused(tmp_path: Path) -> None:

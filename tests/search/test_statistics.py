@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,15 @@ def test_values_that_are_not_finite_are_left_out() -> None:
     moments.update(seen)
     assert [numbers.tolist() for numbers, _ in values.by_unit().values()] == [[0, 2], [0, 1, 2]]
     assert moments.moments()[0].isfinite().all()
+    maps = torch.randn(3, 6, 2, 2)
+    maps[:, 2], maps[1, 4] = torch.nan, torch.inf
+    one, two = ChannelMoments("4"), ChannelMoments("4")
+    one.update(dataclasses.replace(seen, activations={"4": maps}))
+    two.merge(one)
+    mean, deviation = two.moments()
+    means = maps.mean((2, 3))
+    others = [0, 1, 3, 5]
+    assert mean[2].isnan()
+    assert torch.allclose(mean[others], means[:, others].mean(0))
+    assert torch.allclose(mean[4], means[[0, 2], 4].mean())
+    assert torch.allclose(deviation[others], means[:, others].std(0, correction=0), atol=1e-6)

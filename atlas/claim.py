@@ -1,0 +1,53 @@
+"""What tells a command's work from other work, and the folder that is claimed for it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, overload
+
+from featviz.models import Model
+from featviz.output import OutputFolder
+from search.images import Images
+
+
+def identify(command: str, model: Model, images: Images | None, **settings: Any) -> dict[str, Any]:
+    """What a command's results depend on: its settings, the weights, how images enter, and the images themselves."""
+    return {
+        "command": command,
+        **settings,
+        "weights": model.fingerprint,
+        "preprocess": asdict(model.preprocess),
+        "images": None if images is None else images.fingerprint,
+    }
+
+
+def file_digest(file: str | Path) -> str:
+    """SHA-256 of a file, first 16 hexadecimal digits."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+
+
+@overload
+def claim(
+    out: str | Path, identity: dict[str, Any], model: Model, images: Images | None, *, overwrite: bool
+) -> OutputFolder: ...
+
+
+@overload
+def claim(
+    out: str | Path | None, identity: dict[str, Any], model: Model, images: Images | None, *, overwrite: bool
+) -> OutputFolder | None: ...
+
+
+def claim(
+    out: str | Path | None, identity: dict[str, Any], model: Model, images: Images | None, *, overwrite: bool
+) -> OutputFolder | None:
+    """The folder `out`, claimed for the work that `identify` described; None for none.
+
+    An unfinished folder has to agree in the device and in when images were changed, too.
+    """
+    if out is None:
+        return None
+    unchanged = {"device": model.device.type} | ({} if images is None else {"images last changed": images.modified})
+    return OutputFolder.claim(out, identity, overwrite=overwrite, unchanged=unchanged)
