@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+# Vectors at once in double precision.
+_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,31 @@ def bin_cells(
         for members in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
             if len(members) >= max(1, min_count):
                 row, col = divmod(int(numbers[members[0]]), level)
-                mean = vectors[members].mean(0, dtype=np.float64).astype(np.float32)
+                mean = _mean(vectors, members).astype(np.float32)
                 middle = xy[members].mean(0, dtype=np.float64)
                 near = _nearest_members(members, vectors, image, mean, exemplars)
                 places = tuple((int(image[m]), int(position[m, 0]), int(position[m, 1])) for m in near)
-                top = () if effects is None else _top_classes(effects[members].mean(0, dtype=np.float64))
+                top = () if effects is None else _top_classes(_mean(effects, members))
                 where = (float(middle[0]), float(middle[1]))
                 cells.append(Cell(level, row, col, len(members), where, mean, places, top, nearest=tuple(near)))
     return tuple(cells)
+
+
+def _blocks(members: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Members by so many that memory does not grow with a cell: vectors may lie on disk."""
+    return [members[start : start + _ROWS] for start in range(0, len(members), _ROWS)]
+
+
+def _mean(rows: Floats, members: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(c,) mean of the members' rows of (n, c)."""
+    total: NDArray[np.float64] = sum(rows[block].sum(0, dtype=np.float64) for block in _blocks(members))
+    return total / len(members)
+
+
+def _cosines(inside: Floats, mean: Floats) -> NDArray[np.float64]:
+    wide = inside.astype(np.float64)
+    cosines: NDArray[np.float64] = wide @ mean / np.maximum(np.linalg.norm(wide, axis=1), 1e-12)
+    return cosines
 
 
 def _top_classes(effects: NDArray[np.float64], count: int = 5) -> tuple[tuple[int, float], ...]:
@@ -92,8 +111,7 @@ def _nearest_members(
     members: NDArray[np.int64], vectors: Floats, image: NDArray[np.int64], mean: Floats, count: int
 ) -> list[int]:
     """Members by cosine with the mean, best first, each image once while there are enough images."""
-    inside = vectors[members].astype(np.float64)
-    cosines = inside @ mean / np.maximum(np.linalg.norm(inside, axis=1), 1e-12)
+    cosines = np.concatenate([_cosines(vectors[block], mean) for block in _blocks(members)])
     ranked = members[np.argsort(-cosines, kind="stable")]
     first_of_image = set(np.unique(image[ranked], return_index=True)[1].tolist())
     spread = sorted(range(len(ranked)), key=lambda place: place not in first_of_image)

@@ -3,9 +3,10 @@
 The bare passes run the same prepared network (BatchNorm folded, channels_last), up to the same layer, with the same
 batch and precision, on images that are on the device already. `consumer`: the same with a `Record` of every channel
 behind it. `scan`: `search.scan` with that consumer, from images in memory that are cut, sent and counted; as a rule it
-is the processor that limits it. `maximize`: channels, transforms and canvas and all; `draw_icons`: an atlas's icons.
-Contenders take turns, the fastest turn of each counts. A table goes to standard error, JSON to standard output, with
-`"device": null` where there is no CUDA device. `--device cpu` runs the very same on a processor.
+is the processor that limits it. `maximize`: channels, transforms and canvas and all; `draw_icons`: an atlas's icons, the
+network prepared within the time. Batches are those that scans and drawings find best, unless given; a picture takes
+`--steps` steps. Contenders take turns, the fastest turn of each counts. A table goes to standard error, JSON to
+standard output, with `"device": null` where there is no CUDA device. `--device cpu` runs the very same on a processor.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ from torch import Tensor
 from atlas.grid import Cell
 from atlas.icons import draw_icons
 from featviz import Model, Trunk, load_model, maximize, objectives
+from featviz.batch_size import chunk_by_trying
 from featviz.layers import outputs_at
 from search import Batch, Images, Record, from_dataset, scan
+from search.scan import batch_for
 
 LAYER = "blocks.5"
 TOP = 9
+# Pictures for which the best size of a micro-batch is looked for: as many as an atlas has cells.
+MOST_PICTURES = 400
 
 
 def noise_images(count: int, side: int) -> Images:
@@ -86,7 +91,7 @@ def scanning(model: Model, trunk: Trunk, count: int, batch: int, workers: int | 
 
 
 def drawing(model: Model, trunk: Trunk, side: int, steps: int, chunk: int, blocks: int) -> dict[str, Callable[[], int]]:
-    """Ways to go forward and backward for pictures of channels; each returns pictures times steps."""
+    """Ways to go forward and backward so often as pictures of channels take; each returns how many pictures."""
     count = chunk * blocks
     width = trunk.map_size(LAYER)[0]
     inputs = model.preprocess.normalize(on_device(model, chunk, side)).contiguous(memory_format=torch.channels_last)
@@ -99,21 +104,20 @@ def drawing(model: Model, trunk: Trunk, side: int, steps: int, chunk: int, block
             leaf = inputs.detach().requires_grad_()
             torch.autograd.grad(bare(trunk, leaf).float().mean((2, 3)).sum(), leaf)
         wait(model)
-        return count * steps
+        return count
 
     def pictures() -> int:
         maximize(model, wish, size=side, steps=steps, chunk=chunk, trunk=trunk)
         wait(model)
-        return count * steps
+        return count
 
     def icons() -> int:
-        draw_icons(model, LAYER, cells, torch.eye(width), icon=side, steps=steps)
+        how = {"precision": trunk.precision, "compiled": trunk.compiled}
+        draw_icons(model, LAYER, cells, torch.eye(width), icon=side, steps=steps, **how)
         wait(model)
-        return count * steps
+        return count
 
-    works: dict[str, Callable[[], int]] = {"bare": both, "maximize": pictures}
-    # It takes neither a precision nor a network that is prepared already.
-    return works if trunk.precision != "float32" else {**works, "draw_icons": icons}
+    return {"bare": both, "maximize": pictures, "draw_icons": icons}
 
 
 def rates(works: dict[str, Callable[[], int]], repeats: int, say: Callable[[str], None]) -> dict[str, dict[str, float]]:
@@ -123,7 +127,7 @@ def rates(works: dict[str, Callable[[], int]], repeats: int, say: Callable[[str]
     turns, units = take_turns(works, repeats, say)
     speed = {name: units[name] / min(seconds) for name, seconds in turns.items()}
     return {
-        name: {"per_second": round(value, 1), "share_of_bare": round(value / speed["bare"], 3)}
+        name: {"per_second": float(f"{value:.4g}"), "share_of_bare": round(value / speed["bare"], 3)}
         for name, value in speed.items()
     }
 
@@ -133,11 +137,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What a scan and drawing keep of a GPU's speed.")
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to see that it runs")
     parser.add_argument("--count", type=int, default=8192, help="images of a scan")
-    parser.add_argument("--batch", type=int, default=256, help="images in a forward pass")
+    parser.add_argument("--batch", type=int, default=0, help="images in a forward pass; 0: what a scan finds best")
     parser.add_argument("--workers", type=int, help="processes that cut images; default: the scan's own choice")
     parser.add_argument("--side", type=int, default=128, help="pixels of a picture")
     parser.add_argument("--steps", type=int, default=128)
-    parser.add_argument("--chunk", type=int, default=64, help="pictures in a pass")
+    parser.add_argument("--chunk", type=int, default=0, help="pictures in a pass; 0: what drawing finds best")
     parser.add_argument("--blocks", type=int, default=2, help="how many times so many pictures")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--compiled", action="store_true", help="the prepared network goes through torch.compile")
@@ -159,11 +163,15 @@ def main() -> None:
     found: dict[str, Any] = {}
     for precision in options.precisions:
         trunk = Trunk(model, [LAYER], precision=precision, compiled=options.compiled)
-        scanned = scanning(model, trunk, options.count, options.batch, options.workers)
-        drawn = drawing(model, trunk, options.side, options.steps, options.chunk, options.blocks)
+        batch = options.batch or batch_for(trunk)
+        chunk = options.chunk or chunk_by_trying(trunk, (options.side, options.side), MOST_PICTURES)
+        scanned = scanning(model, trunk, options.count, batch, options.workers)
+        drawn = drawing(model, trunk, options.side, options.steps, chunk, options.blocks)
         found[precision] = {
+            "batch": batch,
+            "chunk": chunk,
             "images": rates(scanned, options.repeats, lambda line: say(f"{precision}, {line}")),  # noqa: B023
-            "picture steps": rates(drawn, options.repeats, lambda line: say(f"{precision}, {line}")),  # noqa: B023
+            "icons": rates(drawn, options.repeats, lambda line: say(f"{precision}, {line}")),  # noqa: B023
         }
         say(str(found[precision]))
     asked = {name: value for name, value in vars(options).items() if name not in ("device", "repeats", "precisions")}

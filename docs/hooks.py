@@ -49,7 +49,8 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "`atlas COMMAND --help` says the same in a terminal. Exit code 0: done; 1: failed, told in one paragraph "
-        "(`--debug` shows the traceback); 2: wrong use of the command line.",
+        "(`--debug` shows the traceback); 2: wrong use of the command line; 130 and 143: stopped (Ctrl-C, SIGTERM), "
+        "with the command that goes on.",
     ]
     for command in app.registered_commands:
         assert command.callback is not None

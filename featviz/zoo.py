@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -122,7 +123,10 @@ def _lucent(pretrained: bool) -> Model:
         raise UserError("lucent/inceptionv1 needs the extra: pip install 'activation-atlas[lucent]'")
     from lucent.modelzoo import inceptionv1
 
-    network = inceptionv1(pretrained=pretrained)
+    network = inceptionv1(pretrained=False)
+    if pretrained:  # by ourselves: lucent would read them as a pickle, which may run code
+        address = importlib.import_module(type(network).__module__).model_urls["inceptionv1"]
+        network.load_state_dict(torch.hub.load_state_dict_from_url(address, map_location="cpu", weights_only=True))
     # This port of Inception 5h takes [0, 255] minus 117; torch-lucent feeds it images * 255 - 117.
     how = Preprocess((224, 224), (117 / 255,) * 3, (1 / 255,) * 3, "bilinear", 0.875)
     return Model("lucent/inceptionv1", network.eval(), how, (), "mixed4c")

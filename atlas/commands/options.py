@@ -75,7 +75,9 @@ SampleOption = Annotated[
 PerImageOption = Annotated[
     int, typer.Option("--per-image", help="Activations from each view of an image, at random positions.")
 ]
-ReducerOption = Annotated[str, typer.Option("--reducer", help="Layout: umap, tsne or pca.")]
+ReducerOption = Annotated[
+    str, typer.Option("--reducer", help="Layout: umap, tsne, pca, or cuml: umap on a GPU, with RAPIDS.")
+]
 IconOption = Annotated[int, typer.Option("--icon", help="Pixels per side of an icon.")]
 StepsOption = Annotated[int, typer.Option("--steps", help="Optimisation steps per icon.")]
 RelaxOption = Annotated[

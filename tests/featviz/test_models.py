@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pathlib
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,23 @@ def test_the_fingerprint_follows_the_weights() -> None:
 def test_mean_and_deviation_of_different_length_are_refused() -> None:
     with pytest.raises(UserError, match="one number per input channel"):
         Model.wrap(nn.Identity(), mean=(0.5,), std=(0.5, 0.5))
+
+
+def test_lucents_weights_are_fetched_from_its_address_and_refused_where_they_hold_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = pytest.importorskip("lucent.modelzoo.inceptionv1.InceptionV1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    file = tmp_path / "inception5h.pth"
+    monkeypatch.setitem(module.model_urls, "inceptionv1", file.as_uri())
+    published = module.InceptionV1(pretrained=False).state_dict()
+    torch.save(published, file)
+    network = load_model("lucent/inceptionv1").network
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in published.items())
+    (tmp_path / "hub" / "hub" / "checkpoints" / file.name).unlink()
+    torch.save({**published, "more": pathlib.PurePosixPath("code")}, file)
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        load_model("lucent/inceptionv1")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lucent") is not None, reason="the extra lucent is installed here")
