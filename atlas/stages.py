@@ -30,7 +30,7 @@ from search.images import Images
 
 from .grid import Cell, bin_cells
 from .icons import draw_icons, whitener
-from .project import Floats, Reducer, check_vectors, project
+from .project import Floats, Reducer, check_vectors, project, umap_layout
 from .sample import Sample, check_spatial, sample
 from .settings import Settings
 
@@ -108,11 +108,13 @@ class Stages:
             totals[stage] = total
             self.progress(stage, done, total)
 
-        told(own, 0, 1)
+        if reduce is not umap_layout:  # which tells by itself, of its neighbours first
+            told(own, 0, 1)
         xy = self.keep.arrays(
             "layout", lambda: {"xy": project(found.vectors, reduce, seed=self.settings.seed, progress=told)}
         )["xy"]
-        told(own, totals[own], totals[own])
+        whole = totals.get(own, 1)
+        told(own, whole, whole)
         return xy
 
     def cells(self, found: Sample, xy: Floats) -> tuple[Cell, ...]:

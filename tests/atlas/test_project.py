@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from atlas.project import nearest, project, to_unit_square, umap_layout
+from atlas.project import CosineSearch, project, to_unit_square, umap_layout
 from featviz.engine import same_threads
 from featviz.errors import UserError
 
@@ -69,14 +69,21 @@ def test_too_few_and_equal_vectors_and_unknown_reducers_are_errors() -> None:
 
 
 @given(arrays(np.float32, (40, 5), elements=st.floats(-3, 3, width=32)), st.integers(2, 9), st.integers(3, 50))
-def test_nearest_equals_sorting_every_pair(vectors: NDArray[np.float32], count: int, block: int) -> None:
-    indices, distances = nearest(vectors, count, block=block)
+def test_neighbours_are_those_of_sorting_every_pair(vectors: NDArray[np.float32], count: int, block: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("atlas.project._COSINES", block * len(vectors))
+        search = CosineSearch(vectors)
+        indices, distances = search.among_themselves(count)
+        others, apart = search.query(vectors[::-1][:7], count)
     units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     every = 1 - units @ units.T
     np.fill_diagonal(every, -1)
     assert np.array_equal(indices[:, 0], np.arange(40))
     assert np.allclose(distances, np.sort(every, axis=1)[:, :count].clip(0), atol=1e-5)
     assert all(len(set(row)) == count for row in indices.tolist())
+    np.fill_diagonal(every, 1 - np.square(units).sum(1))
+    assert np.allclose(apart, np.sort(every[::-1][:7], axis=1)[:, :count].clip(0), atol=1e-5)
+    assert np.allclose(apart, np.take_along_axis(every[::-1][:7], others, 1).clip(0), atol=1e-5)
 
 
 @given(arrays(np.float64, (30, 2), elements=st.floats(-1e6, 1e6)))
@@ -121,8 +128,9 @@ def test_a_layout_tells_how_far_it_is_and_stays_the_same() -> None:
     vectors, told = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), list[tuple[str, int, int]]()
     xy = project(vectors, progress=lambda *each: told.append(each))
     assert np.array_equal(xy, project(vectors))
-    assert {total for _, _, total in told} == {500}
-    assert sorted({done for _, done, _ in told}) == list(range(501))
+    assert told[:2] == [("finding neighbours", 0, 60), ("finding neighbours", 60, 60)]
+    assert {each[::2] for each in told[2:]} == {("layout (umap)", 500)}
+    assert sorted({done for _, done, _ in told[2:]}) == list(range(501))
 
 
 def test_up_to_the_limit_every_vector_is_fitted() -> None:
