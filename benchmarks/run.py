@@ -57,7 +57,7 @@ class Benchmark:
         return "; ".join(absent[peer] for peer in self.peers)
 
 
-# About 25 minutes in all on two cores.
+# About 35 minutes in all on two cores.
 BENCHMARKS = (
     Benchmark("icons", "--repeats 2", "--quick --repeats 1", ("torch-lucent", "dreamlens")),
     Benchmark("superstimuli", "--channels 8 --classes 5 --repeats 2", "--quick --repeats 1", ("torch-lucent",)),
@@ -86,6 +86,11 @@ BENCHMARKS = (
     Benchmark("explorer", "--chromium {browser}", "--chromium {browser} --occupied 0.05"),
     Benchmark("batches", "--repeats 1", "--quick --repeats 1"),
     Benchmark("scaling", "{images} --count 2048 --turns 1", "{images} --count 16 --shard 2 --turns 1"),
+    Benchmark(
+        "large",
+        "{images} --count 20000 --samples 100000",
+        "{images} --count 24 --samples 96 --grid 2 --steps 2",
+    ),
     Benchmark("gpu", "", "--count 64 --batch 16 --steps 4 --chunk 8 --repeats 1"),
 )
 

