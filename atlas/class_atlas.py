@@ -171,15 +171,10 @@ def check_enough(rows: NDArray[np.int64], effects: Floats, model: Model, label: 
         return
     positive = int((effects[:, label] > 0).sum())
     raise UserError(
-        f"by {by}, {len(rows)} of {len(effects):,} activations belong to {class_name(model, label)!r} (it is the "
+        f"by {by}, {len(rows)} of {len(effects):,} activations belong to {model.class_name(label)!r} (it is the "
         f"strongest class of {int((effects.argmax(1) == label).sum())}, {positive:,} speak for it); a class atlas "
         f"takes {needed}. Use more images of it, raise --samples, or choose --by magnitude."
     )
-
-
-def class_name(model: Model, label: int) -> str:
-    """A class's name, else its number."""
-    return model.labels[label] if label < len(model.labels) else f"class {label}"
 
 
 def within_channels(run: Stages, whole: Sample, channels: Sequence[int]) -> Sample:

@@ -19,7 +19,7 @@ from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
 from .claim import claim, identify
-from .class_atlas import DEFAULTS, ClassPanel, check_enough, class_name, class_panel
+from .class_atlas import DEFAULTS, ClassPanel, check_enough, class_panel
 from .class_folder import (
     cells_section,
     check_source,
@@ -131,7 +131,7 @@ def compare(
     source = open_images(images)
     labels = (model.class_index(a), model.class_index(b))
     if labels[0] == labels[1]:
-        raise UserError(f"both classes are {class_name(model, labels[0])!r}: name two different ones to compare.")
+        raise UserError(f"both classes are {model.class_name(labels[0])!r}: name two different ones to compare.")
     check_source(model, source, wanted, sample_of)
     identity = identify(
         "compare", model, source,
@@ -161,7 +161,7 @@ def compare(
         "command": "compare",
         "settings": asdict(both.settings),
         "versions": versions(),
-        "classes": [{"index": label, "name": class_name(model, label)} for label in labels],
+        "classes": [{"index": label, "name": model.class_name(label)} for label in labels],
         "by": {"rule": by, "count": count},
         "unit": unit,
         "panels": [panel_facts(panel) for panel in panels],

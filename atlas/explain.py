@@ -23,6 +23,7 @@ from featviz.models import Model
 from featviz.occlusion import check_squares, filled
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
+from featviz.superstimuli import class_label
 from featviz.target import NotAllowedError, Target
 from featviz.trunk import Trunk
 from featviz.trust import deletion, insertion, randomisation
@@ -204,9 +205,8 @@ def _unit(model: Model, view: Tensor, word: str | None) -> Unit:
 
 
 def _name(model: Model, unit: Unit) -> str:
-    if unit.is_class and not unit.vectors and unit.channel < len(model.labels):
-        return f"{'against ' * (unit.sign < 0)}{model.labels[unit.channel]}"
-    return str(unit)
+    label = class_label(unit, model)
+    return f"{'against ' * (unit.sign < 0)}{label}" if label else str(unit)
 
 
 def image_digest(view: Tensor) -> str:

@@ -23,7 +23,7 @@ from search.decode import open_upright
 from search.images import Images, open_images
 
 from .claim import claim, file_digest, identify
-from .class_atlas import DEFAULTS, class_name
+from .class_atlas import DEFAULTS
 from .class_folder import check_source
 from .explorer import Report, make_book, write_viewer
 from .figure import save_figure
@@ -111,7 +111,7 @@ def patch_test(
     run = Stages(model, run.images, run.settings, folder or NOWHERE, workers, progress)
     clock, seed = Clock(), run.settings.seed
     shown, tried = right_views(model, run.images, labels[0], views, seed=seed, workers=workers, progress=progress)
-    names = (class_name(model, labels[0]), class_name(model, labels[1]))
+    names = (model.class_name(labels[0]), model.class_name(labels[1]))
     if not len(shown):
         raise UserError(f"not one of {tried} views labelled {names[0]!r} is classified so: there is nothing to flip.")
     clock.lap("views")
@@ -160,7 +160,7 @@ def _checked(
     """What is to be done, checked before anything is written, and what identifies it."""
     labels = [model.class_index(source), model.class_index(target)]
     if labels[0] == labels[1]:
-        raise UserError(f"both classes are {class_name(model, labels[0])!r}: a patch turns one class into another.")
+        raise UserError(f"both classes are {model.class_name(labels[0])!r}: a patch turns one class into another.")
     if not sizes or min(sizes) <= 0:
         raise UserError(f"--sizes takes shares of an image's side, such as 0.2,0.4; got {list(sizes)}.")
     if max(sizes) > 1:
@@ -244,7 +244,7 @@ def _write(made: Tested, folder: OutputFolder, model: Model, found: dict[str, An
     folder.write_json("patches.json", found)
     folder.write("patch.png", partial(thumbnail(made.patch).save, format="PNG"))
     title = f"From {made.names[0]} to {made.names[1]} by a patch: {model.name}"
-    strip = strip_figure(made.steps, own.source, own.target, partial(class_name, model), title=title)
+    strip = strip_figure(made.steps, own.source, own.target, model.class_name, title=title)
     before = made.before[:, [own.source, own.target]].mean(0).tolist()
     sweep = sweep_figure(own, made.noise, made.photos, (before[0], before[1]), made.names)
     figures = {

@@ -13,7 +13,6 @@ from torch import Tensor
 from featviz.models import Model
 from search.images import Images
 
-from .class_atlas import class_name
 from .patch_figure import Step
 from .patch_search import Candidate
 from .patches import CORNERS, Outcome, Views, wilson
@@ -113,7 +112,7 @@ def lines(made: Tested, images: Images, model: Model) -> list[str]:
         f"random parts of photographs at that size: {photos[2]}; their mean {_percent(mean)}.",
     ]
     if made.found is not None:
-        other = class_name(model, made.found.other)
+        other = model.class_name(made.found.other)
         lines.insert(
             0,
             f"The patch is a part of {images.names[made.found.image]}: what the network sees there speaks for {target} "

@@ -171,11 +171,10 @@ def right_views(
     """
     own = [number for number, each in enumerate(images.labels) if each == label]
     if not own:
-        name = model.labels[label] if label < len(model.labels) else str(label)
         known = "none is labelled" if max(images.labels, default=-1) < 0 else "others are labelled"
         raise UserError(
-            f"not one of the {len(images)} images is labelled {name!r} ({known}): a patch is tested on images of the "
-            "source class, from a folder with labels.csv or sub-folders by class."
+            f"not one of the {len(images)} images is labelled {model.class_name(label)!r} ({known}): a patch is tested "
+            "on images of the source class, from a folder with labels.csv or sub-folders by class."
         )
     each = ceil((skip + count) / len(own))
     gathered = _Gathered()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,14 +13,13 @@ from featviz.errors import UserError
 from featviz.models import Model
 from featviz.progress import Progress, silent
 from search.decode import Box, UndecodableError
-from search.image_set import readable
+from search.image_set import first_views, readable
 from search.images import Images
 from search.receptive import ReceptiveFields, effective_size, receptive_fields
 from search.sheet import crop
 
 from .grid import Cell
 from .sample import Sample
-from .stages import first_views
 
 # Photographs whose gradients say how far a position sees.
 _MEASURED = 8
@@ -43,9 +41,9 @@ class Photographs:
     @classmethod
     def of(cls, model: Model, layer: str, images: Images, found: Sample, *, seed: int = 0) -> Photographs:
         """Those of a layer's sample; measures on a few of the images how far its positions see."""
-        views = first_views(images, model, _MEASURED)
+        views = first_views(images, model.preprocess, _MEASURED)
         size = model.preprocess.size
-        extent = effective_size(model, layer, torch.stack(views), seed=seed) if views else (size[0], size[1])
+        extent = effective_size(model, layer, views, seed=seed) if len(views) else (size[0], size[1])
         return cls(images, found, receptive_fields(model, [layer])[layer], extent)
 
     def box(self, row: int) -> Box:

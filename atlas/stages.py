@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from featviz.effects import ClassEffects
 from featviz.engine import LOCAL, Engine
@@ -25,7 +23,7 @@ from featviz.models import Model
 from featviz.pooling import max_pools
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
-from search.decode import central_view
+from search.image_set import first_views
 from search.images import Images
 
 from .grid import Cell, bin_cells
@@ -92,11 +90,11 @@ class Stages:
         effects = ClassEffects(self.model, self.settings.layer, relaxed=self.settings.relax_pools)
         generator = generator_for(self.settings.seed, "linearity of effects")
         _, rows, columns = effects.trunk.map_size(self.settings.layer)
-        views = first_views(self.images, self.model, _CHECKED)
+        views = first_views(self.images, self.model.preprocess, _CHECKED)
         if len(views) < 2:
             return None
         places = [torch.randint(limit, (len(views),), generator=generator) for limit in (rows, columns)]
-        predicted, measured = effects.linearity(torch.stack(views), torch.stack(places, 1))
+        predicted, measured = effects.linearity(views, torch.stack(places, 1))
         found = float(torch.corrcoef(torch.stack([predicted.flatten(), measured.flatten()]))[0, 1])
         return round(found, 4) if np.isfinite(found) else None
 
@@ -159,17 +157,6 @@ class Stages:
         )
         scored = (replace(cell, score=float(score)) for cell, score in zip(cells, scores, strict=True))
         return tuple(scored), pictures
-
-
-def first_views(images: Images, model: Model, count: int) -> list[Tensor]:
-    """Central views of the first images that can be opened."""
-    views: list[Tensor] = []
-    for number in range(len(images)):
-        if len(views) == count:
-            break
-        with suppress(Exception):  # Pillow's decoders raise almost anything; the scan says which images are damaged
-            views.append(central_view(images.open(number), model.preprocess))
-    return views
 
 
 def median_score(cells: Sequence[Cell]) -> float | None:

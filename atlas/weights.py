@@ -50,10 +50,8 @@ class Study:
 
     def name(self, label: int) -> str:
         """A class's name, with its number where another is called the same but for case; else the number."""
-        if label >= len(self.model.labels):
-            return f"class {label}"
-        name = self.model.labels[label]
-        return name if self._lowered[name.lower()] == 1 else f"{name} ({label})"
+        name = self.model.class_name(label)
+        return f"{name} ({label})" if self._lowered[name.lower()] > 1 else name
 
     @cached_property
     def _lowered(self) -> Counter[str]:

@@ -135,6 +135,10 @@ class Model:
                 return matches[0]
         raise unknown("class", text, self.labels)
 
+    def class_name(self, label: int) -> str:
+        """A class's name, `class 7` where it has none."""
+        return self.labels[label] if label < len(self.labels) else f"class {label}"
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the names, shapes and values of the network's weights, first 16 hexadecimal digits."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -25,7 +24,8 @@ from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 
-from .decode import Box, central_box, central_view
+from .decode import Box, central_box
+from .image_set import first_views
 from .images import Images, open_images
 from .layer_exemplars import Exemplar, LayerExemplars
 from .loading import Skipped
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from .diverse import DiverseExemplars
 
 Diverse = Literal["no", "images", "classes"]
+# Images whose gradients say how far a position sees.
+_MEASURED = 8
 # Exemplars found for each that is shown where near-duplicates are passed over.
 _POOL = 6
 
@@ -308,7 +310,7 @@ def assemble(
     layers = list(dict.fromkeys(record.readout.layer for record in records.values()))
     fields = receptive_fields(model, layers)
     looked_at = (range(len(images)),) if numbers is None else tuple(numbers)
-    views = _some_views(model, images, looked_at)
+    views = first_views(images, model.preprocess, _MEASURED, chain(*looked_at))
     trunk = Trunk(model, layers, fold=False)
     extents = {layer: effective_size(model, layer, views) for layer in layers}
     found = {}
@@ -330,14 +332,3 @@ def assemble(
             extents[layer],
         )
     return Exemplars(model, images, found, tuple(skipped), k, reduce, diverse, records, looked_at)
-
-
-def _some_views(model: Model, images: Images, numbers: Sequence[range], count: int = 8) -> Tensor:
-    """Central views of the first images that can be opened, (up to count, channels, h, w) in [0, 1]."""
-    views: list[Tensor] = []
-    for number in (number for part in numbers for number in part):
-        if len(views) == count:
-            break
-        with suppress(Exception):  # Pillow's decoders raise almost anything; the scan says which images are damaged
-            views.append(central_view(images.open(number), model.preprocess))
-    return torch.stack(views) if views else torch.zeros(0, model.preprocess.channels, *model.preprocess.size)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
+from torch import Tensor
 
-from .decode import open_upright, opened, upright_size
+from featviz.models import Preprocess
+
+from .decode import central_view, open_upright, opened, upright_size
 
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2 .avif".split())
 # Larger numbers of classes are mistakes, and may not fit where numbers are kept.
@@ -80,6 +85,20 @@ class Images:
                 size = self.files[number].stat().st_size if self.files else -1
             digest.update(f"{name}\0{label}\0{size}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
+
+
+def first_views(images: Images, how: Preprocess, count: int, numbers: Iterable[int] | None = None) -> Tensor:
+    """Central views of the first images that can be opened, (up to count, channels, h, w) in [0, 1].
+
+    numbers: which images to try, in their order; by default all.
+    """
+    views: list[Tensor] = []
+    for number in range(len(images)) if numbers is None else numbers:
+        if len(views) == count:
+            break
+        with suppress(Exception):  # Pillow's decoders raise almost anything; the scan says which images are damaged
+            views.append(central_view(images.open(number), how))
+    return torch.stack(views) if views else torch.zeros(0, how.channels, *how.size)
 
 
 def readable(name: str) -> str:

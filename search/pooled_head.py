@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +19,8 @@ from featviz.target import Target
 from featviz.units import Unit
 
 from .images import Images, open_images
-from .scan import Batch, scan
-
-Floats = NDArray[np.float32]
+from .scan import nothing_decoded, scan
+from .statistics import PooledMaps
 
 # Share of the labelled images that is held out, and images of a class that it takes.
 _HELD_OUT, _LEAST = 0.2, 5
@@ -72,9 +69,13 @@ def pooled_head(
     """
     source = open_images(images)
     chosen = layer or Target(model, Unit(OUTPUT, 0)).last_map
-    means = _Means(chosen)
-    scan(model, source, [chosen, OUTPUT], [means], workers=workers, progress=progress)
-    features, guesses, labels = means.gathered()
+    pooled = PooledMaps()
+    scanned = scan(model, source, [chosen, OUTPUT], [pooled], workers=workers, progress=progress)
+    if not scanned.images:
+        raise nothing_decoded(source, scanned.skipped)
+    state = pooled.state()
+    features, logits = state[chosen].numpy(), state[OUTPUT].numpy()
+    guesses, labels = logits.argmax(1), np.array(source.labels)[state["image"].numpy()]
     classes, counts = np.unique(labels[labels >= 0], return_counts=True)
     classes = classes[counts >= _LEAST]
     if len(classes) < 2:
@@ -91,41 +92,11 @@ def pooled_head(
     weight, bias = _fitted(features[~held], np.searchsorted(classes, labels[~held]))
     found = (features[held] @ weight.T + bias).argmax(1)
     accuracy = float((classes[found] == labels[held]).mean())
-    own = float((guesses[held] == labels[held]).mean()) if means.classes > classes.max() else None
+    own = float((guesses[held] == labels[held]).mean()) if logits.shape[1] > classes.max() else None
     names = tuple(_name(source, model, int(label)) for label in classes)
     network = _Pooled(model, chosen, torch.from_numpy(weight), torch.from_numpy(bias))
     made = replace(model, name=f"{model.name} with a pooled head", network=network.eval(), labels=names)
     return PooledHead(made, chosen, accuracy, own, int((~held).sum()), int(held.sum()))
-
-
-@dataclass
-class _Means:
-    """Consumer: each view's mean features and the class that the network takes it for."""
-
-    layer: str
-    classes: int = 0
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = field(default_factory=list)
-
-    def update(self, batch: Batch) -> None:
-        logits = batch.activations[OUTPUT].flatten(1)
-        self.classes = logits.shape[1]
-        features = batch.activations[self.layer].mean((2, 3))
-        self.parts.append((batch.index.cpu(), features.cpu(), logits.argmax(1).cpu(), batch.label.cpu()))
-
-    def gathered(self) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-        """Features, guesses and labels in the images' order."""
-        index, features, guesses, labels = (torch.cat(each) for each in zip(*self.parts, strict=True))
-        order = index.argsort()
-        return features[order].float().numpy(), guesses[order].numpy(), labels[order].numpy()
-
-    def merge(self, other: Any) -> None:
-        self.parts += other.parts
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        return None
 
 
 def _fitted(
@@ -170,4 +141,4 @@ class _Pooled(nn.Module):
 
 def _name(source: Images, model: Model, label: int) -> str:
     named = next((name for own, name in zip(source.labels, source.class_names, strict=True) if own == label), "")
-    return named or (model.labels[label] if label < len(model.labels) else f"class {label}")
+    return named or model.class_name(label)

@@ -13,6 +13,7 @@ from ..channels import named_channels
 from .blocks import picture, sheets
 from .cards import channel_cards
 from .flow import flows
+from .html import cell_text
 from .leaf import Leaf, level_of
 from .thumbs import THUMB, Thumbs
 
@@ -105,11 +106,5 @@ def _report(number: int, report: Report, blocks: dict[str, str]) -> dict[str, An
     for place, png in enumerate(report.figures.values()):
         with Image.open(BytesIO(png)) as figure:
             blocks[f"report/{number}/{place}"] = picture(figure.convert("RGB"), quality=_FIGURE_QUALITY)
-    table = [{key: _cell(value) for key, value in row.items()} for row in report.table]
+    table = [{key: cell_text(value) for key, value in row.items()} for row in report.table]
     return {"title": report.title, "lines": list(report.lines), "figures": list(report.figures), "table": table}
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    return ", ".join(f"{key} {count}" for key, count in value.items()) if isinstance(value, Mapping) else str(value)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from .html import cell_text, script_digest
 from .page import document, facts_table, picture_source
 
 # Wheel zooms about the pointer, dragging moves, double click shows all: by the SVG's view box.
@@ -69,7 +68,7 @@ def report_page(
     body += facts_table(facts) if facts else ""
     if not any(section.svg for section in sections):
         return document(title, body, style=_STYLE)
-    return document(title, body + f"<script>{_SCRIPT}</script>", style=_STYLE, script=_digest(_SCRIPT))
+    return document(title, body + f"<script>{_SCRIPT}</script>", style=_STYLE, script=script_digest(_SCRIPT))
 
 
 def _section(section: Section) -> str:
@@ -82,19 +81,8 @@ def _section(section: Section) -> str:
     if section.table:
         head = "".join(f"<th>{escape(key)}</th>" for key in section.table[0])
         rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row.values()) + "</tr>"
+            "<tr>" + "".join(f"<td>{escape(cell_text(value))}</td>" for value in row.values()) + "</tr>"
             for row in section.table
         )
         parts.append(f"<table><tr>{head}</tr>{rows}</table>")
     return "".join(parts) + section.html
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    return ", ".join(f"{key} {count}" for key, count in value.items()) if isinstance(value, Mapping) else str(value)
-
-
-def _digest(script: str) -> str:
-    """The script as the page's policy names it: no other one runs."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"

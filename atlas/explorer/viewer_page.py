@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from html import escape, unescape
@@ -13,6 +11,7 @@ from featviz.errors import UserError
 from featviz.output import OutputFolder
 
 from .book import Book
+from .html import script_digest
 
 _HERE = Path(__file__).parent
 # In the order in which they build on each other; together they are one module.
@@ -84,8 +83,8 @@ def viewer_page(book: Book) -> str:
     # Of a folder, also the scripts beside it: 'self' where it is served, file: where it is opened by double-click.
     beside = " 'self' file:" if book.manifest.get("apart") else ""
     policy = (
-        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {_digest(script)}{beside}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+        f"script-src {script_digest(script)}{beside}; base-uri 'none'; form-action 'none'"
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -118,7 +117,3 @@ def _inert(content: object) -> str:
     """JSON that cannot end the element it stands in, whatever names it holds."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _digest(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
