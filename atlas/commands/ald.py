@@ -11,18 +11,7 @@ from featviz.models import DEFAULT_MODEL, load_model
 from featviz.progress import bars
 
 from ..ald_folder import AldSettings, study_weights
-from .options import (
-    DebugOption,
-    DeviceOption,
-    JsonOption,
-    ModelOption,
-    OutOption,
-    OverwriteOption,
-    QuietOption,
-    SeedOption,
-    WeightsOption,
-    WorkersOption,
-)
+from . import options
 from .report import opened, report
 
 _ALD = AldSettings()
@@ -30,14 +19,14 @@ _ALD = AldSettings()
 
 def ald_command(
     classes: Annotated[list[str], typer.Argument(help="Names or indices of classes; `all`; `report`: all, and tests.")],
-    model: ModelOption = DEFAULT_MODEL,
-    weights: WeightsOption = None,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
     image: Annotated[Path | None, typer.Option("--image", help="Show each node of the trees on this image.")] = None,
     images: Annotated[
         str | None, typer.Option("--images", help="Labelled images for `report` (else photos), and for neurons.")
     ] = None,
-    out: OutOption = Path("ald-out"),
-    overwrite: OverwriteOption = False,
+    out: options.Out = Path("ald-out"),
+    overwrite: options.Overwrite = False,
     full: Annotated[bool, typer.Option("--full", help="Every branch of the tree, not the pure chains alone.")] = False,
     neurons: Annotated[
         bool, typer.Option(help="Without an image: draw what excites each terminal neuron the most.")
@@ -48,12 +37,12 @@ def ald_command(
     against: Annotated[
         list[str] | None, typer.Option("--against", help="Other networks to set the fits beside.")
     ] = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Study the final layer's weights: their distribution, and the split into discriminative and confusing features.
 

@@ -11,27 +11,8 @@ from featviz.models import DEFAULT_MODEL, load_model
 
 from ..align import DEFAULTS, align
 from ..settings import Settings
-from .options import (
-    DebugOption,
-    DeviceOption,
-    EngineOption,
-    GpusOption,
-    IconOption,
-    ImagesOption,
-    JsonOption,
-    ModelOption,
-    OutOption,
-    OverwriteOption,
-    PerImageOption,
-    QuietOption,
-    SampleOption,
-    SeedOption,
-    StepsOption,
-    ThreadsOption,
-    WeightsOption,
-    WorkersOption,
-    at_work,
-)
+from . import options
+from .options import at_work
 from .report import opened, report
 
 _SETTINGS = Settings(layer="", **DEFAULTS)
@@ -40,31 +21,31 @@ _SETTINGS = Settings(layer="", **DEFAULTS)
 def align_command(
     layer: Annotated[str, typer.Argument(help="Dotted name, as `atlas layers` lists them.")],
     other: Annotated[str, typer.Argument(help="A layer of the same network, or of --other-model.")],
-    model: ModelOption = DEFAULT_MODEL,
-    weights: WeightsOption = None,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
     other_model: Annotated[
         str | None, typer.Option("--other-model", help="The second network; default: the same one.")
     ] = None,
     other_weights: Annotated[
         Path | None, typer.Option("--other-weights", help="Weights of the second, such as those before fine-tuning.")
     ] = None,
-    images: ImagesOption = "photos",
-    out: OutOption = Path("align-out"),
-    overwrite: OverwriteOption = False,
+    images: options.Images = "photos",
+    out: options.Out = Path("align-out"),
+    overwrite: options.Overwrite = False,
     grid: Annotated[int, typer.Option("--grid", help="Cells per side of both.")] = _SETTINGS.grid[0],
-    icon: IconOption = _SETTINGS.icon,
-    steps: StepsOption = _SETTINGS.steps,
-    samples: SampleOption = _SETTINGS.samples,
-    per_image: PerImageOption = _SETTINGS.per_image,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    engine: EngineOption = "local",
-    workers: WorkersOption = None,
-    threads: ThreadsOption = 0,
-    gpus: GpusOption = 0.0,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    icon: options.Icon = _SETTINGS.icon,
+    steps: options.Steps = _SETTINGS.steps,
+    samples: options.Samples = _SETTINGS.samples,
+    per_image: options.PerImage = _SETTINGS.per_image,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    engine: options.Engine = "local",
+    workers: options.Workers = None,
+    threads: options.Threads = 0,
+    gpus: options.Gpus = 0.0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Draw the atlases of two layers, or of two networks, laid out together, to follow cells from one to the other.
 

@@ -13,30 +13,8 @@ from featviz.models import DEFAULT_MODEL, load_model
 
 from ..build import build
 from ..settings import Settings
-from .options import (
-    DebugOption,
-    DeviceOption,
-    EngineOption,
-    GpusOption,
-    IconOption,
-    ImagesOption,
-    JsonOption,
-    ModelOption,
-    OutOption,
-    OverwriteOption,
-    PerImageOption,
-    QuietOption,
-    ReducerOption,
-    RelaxOption,
-    SampleOption,
-    SeedOption,
-    StepsOption,
-    ThreadsOption,
-    WeightsOption,
-    WorkersOption,
-    at_work,
-    numbers,
-)
+from . import options
+from .options import at_work, numbers
 from .report import opened, report
 
 _DEFAULTS = Settings(layer="")
@@ -46,22 +24,22 @@ def build_command(
     layer: Annotated[
         str | None, typer.Argument(help="Dotted name, as `atlas layers` lists them. Default: the model's own choice.")
     ] = None,
-    model: ModelOption = DEFAULT_MODEL,
-    weights: WeightsOption = None,
-    images: ImagesOption = "photos",
-    out: OutOption = Path("atlas-out"),
-    overwrite: OverwriteOption = False,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
+    images: options.Images = "photos",
+    out: options.Out = Path("atlas-out"),
+    overwrite: options.Overwrite = False,
     grid: Annotated[str, typer.Option("--grid", help="Cells per side; several with commas: 20,40.")] = ",".join(
         map(str, _DEFAULTS.grid)
     ),
-    icon: IconOption = _DEFAULTS.icon,
-    steps: StepsOption = _DEFAULTS.steps,
-    samples: SampleOption = _DEFAULTS.samples,
-    per_image: PerImageOption = _DEFAULTS.per_image,
+    icon: options.Icon = _DEFAULTS.icon,
+    steps: options.Steps = _DEFAULTS.steps,
+    samples: options.Samples = _DEFAULTS.samples,
+    per_image: options.PerImage = _DEFAULTS.per_image,
     min_count: Annotated[
         int, typer.Option("--min-count", help="Cells with fewer activations stay empty.")
     ] = _DEFAULTS.min_count,
-    reducer: ReducerOption = _DEFAULTS.reducer,
+    reducer: options.Reducer = _DEFAULTS.reducer,
     attempts: Annotated[int, typer.Option("--attempts", help="Draw each icon so often, keep the best.")] = 1,
     effects: Annotated[
         bool, typer.Option(help="Work out each activation's effect on every class: labels, and analysis later.")
@@ -69,7 +47,7 @@ def build_command(
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="Show the atlas through this class, too: by effect.")
     ] = None,
-    relax_pools: RelaxOption = False,
+    relax_pools: options.RelaxPools = False,
     tiles: Annotated[
         str, typer.Option("--tiles", help="What a cell shows: icons, photos (the nearest part of one), or both.")
     ] = _DEFAULTS.tiles,
@@ -85,15 +63,15 @@ def build_command(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the network first: a minute, then faster on GPUs.")
     ] = _DEFAULTS.compiled,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    engine: EngineOption = "local",
-    workers: WorkersOption = None,
-    threads: ThreadsOption = 0,
-    gpus: GpusOption = 0.0,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    engine: options.Engine = "local",
+    workers: options.Workers = None,
+    threads: options.Threads = 0,
+    gpus: options.Gpus = 0.0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Draw the activation atlas of a layer: what it represents, laid out by similarity.
 

@@ -13,34 +13,8 @@ from ..class_atlas import CONFUSING, DEFAULTS, DISCRIMINATIVE
 from ..class_folder import class_atlas
 from ..result import load
 from ..settings import Settings
-from .options import (
-    ByOption,
-    CountOption,
-    DebugOption,
-    DeviceOption,
-    EngineOption,
-    FromOption,
-    GpusOption,
-    IconOption,
-    ImagesOption,
-    JsonOption,
-    MinCountOption,
-    ModelOption,
-    OutOption,
-    OverwriteOption,
-    PerImageOption,
-    QuietOption,
-    ReducerOption,
-    RelaxOption,
-    SampleOption,
-    SeedOption,
-    StepsOption,
-    ThreadsOption,
-    WeightsOption,
-    WorkersOption,
-    at_work,
-    numbers,
-)
+from . import options
+from .options import at_work, numbers
 from .report import opened, report
 
 _SETTINGS = Settings(layer="", **DEFAULTS)
@@ -49,37 +23,37 @@ _SETTINGS = Settings(layer="", **DEFAULTS)
 def classes_command(
     layer: Annotated[str, typer.Argument(help="Dotted name, as `atlas layers` lists them; a late one says the most.")],
     label: Annotated[str, typer.Argument(metavar="CLASS", help="Name or index of a class.")],
-    model: ModelOption = DEFAULT_MODEL,
-    weights: WeightsOption = None,
-    images: ImagesOption = "photos",
-    out: OutOption = Path("classes-out"),
-    overwrite: OverwriteOption = False,
-    by: ByOption = "both",
-    count: CountOption = None,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
+    images: options.Images = "photos",
+    out: options.Out = Path("classes-out"),
+    overwrite: options.Overwrite = False,
+    by: options.By = "both",
+    count: options.Count = None,
     channels: Annotated[
         str | None,
         typer.Option(
             "--channels", help="Within these alone: discriminative, confusing (last feature map), or 3,17,40."
         ),
     ] = None,
-    sample_of: FromOption = None,
+    sample_of: options.From = None,
     grid: Annotated[int, typer.Option("--grid", help="Cells per side.")] = _SETTINGS.grid[0],
-    icon: IconOption = _SETTINGS.icon,
-    steps: StepsOption = _SETTINGS.steps,
-    samples: SampleOption = _SETTINGS.samples,
-    per_image: PerImageOption = _SETTINGS.per_image,
-    min_count: MinCountOption = _SETTINGS.min_count,
-    reducer: ReducerOption = "tsne",
-    relax_pools: RelaxOption = False,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    engine: EngineOption = "local",
-    workers: WorkersOption = None,
-    threads: ThreadsOption = 0,
-    gpus: GpusOption = 0.0,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    icon: options.Icon = _SETTINGS.icon,
+    steps: options.Steps = _SETTINGS.steps,
+    samples: options.Samples = _SETTINGS.samples,
+    per_image: options.PerImage = _SETTINGS.per_image,
+    min_count: options.MinCount = _SETTINGS.min_count,
+    reducer: options.Reducer = "tsne",
+    relax_pools: options.RelaxPools = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    engine: options.Engine = "local",
+    workers: options.Workers = None,
+    threads: options.Threads = 0,
+    gpus: options.Gpus = 0.0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Draw a class atlas: the activations that speak for a class, each cell tinted by how much.
 

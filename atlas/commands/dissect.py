@@ -11,16 +11,7 @@ import typer
 from featviz.models import DEFAULT_MODEL, load_model
 
 from ..dissect import conclusion, dissect
-from .options import (
-    DebugOption,
-    DeviceOption,
-    JsonOption,
-    ModelOption,
-    OutOption,
-    OverwriteOption,
-    QuietOption,
-    WeightsOption,
-)
+from . import options
 from .report import report
 
 
@@ -28,14 +19,14 @@ def dissect_command(
     unit: Annotated[str, typer.Argument(help="A channel of a convolution: conv_stem:3.")],
     image: Annotated[Path, typer.Argument(help="An image file.")],
     rows: Annotated[int, typer.Option("--rows", help="Input channels that the figure shows.")] = 12,
-    model: ModelOption = DEFAULT_MODEL,
-    weights: WeightsOption = None,
-    out: OutOption = Path("dissect-out"),
-    overwrite: OverwriteOption = False,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
+    out: options.Out = Path("dissect-out"),
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Take one channel of a convolution apart on one image: what each input channel adds to it.
 

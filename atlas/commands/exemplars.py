@@ -12,32 +12,18 @@ from featviz.errors import UserError
 from featviz.models import DEFAULT_MODEL, load_model
 
 from ..exemplars import find_exemplars
-from .options import (
-    DebugOption,
-    DeviceOption,
-    EngineOption,
-    GpusOption,
-    ImagesOption,
-    JsonOption,
-    ModelOption,
-    OutOption,
-    OverwriteOption,
-    QuietOption,
-    ThreadsOption,
-    WeightsOption,
-    WorkersOption,
-    at_work,
-)
+from . import options
+from .options import at_work
 from .report import opened, report
 
 
 def exemplars_command(
     layers: Annotated[list[str], typer.Argument(help="Dotted names or globs; output is the classes' logits.")],
-    model: ModelOption = DEFAULT_MODEL,
-    weights: WeightsOption = None,
-    images: ImagesOption = "photos",
-    out: OutOption = Path("exemplars-out"),
-    overwrite: OverwriteOption = False,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
+    images: options.Images = "photos",
+    out: options.Out = Path("exemplars-out"),
+    overwrite: options.Overwrite = False,
     k: Annotated[int, typer.Option("-k", help="Strongest and weakest images of each unit.")] = 9,
     reduce: Annotated[str, typer.Option("--reduce", help="What a channel's map counts for: max or mean.")] = "max",
     diverse: Annotated[
@@ -58,14 +44,14 @@ def exemplars_command(
     parquet: Annotated[
         bool, typer.Option("--parquet", help="Also exemplars.parquet and statistics.parquet (extra: parquet).")
     ] = False,
-    device: DeviceOption = "auto",
-    engine: EngineOption = "local",
-    workers: WorkersOption = None,
-    threads: ThreadsOption = 0,
-    gpus: GpusOption = 0.0,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    device: options.Device = "auto",
+    engine: options.Engine = "local",
+    workers: options.Workers = None,
+    threads: options.Threads = 0,
+    gpus: options.Gpus = 0.0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Find the images that excite every unit of layers the most, and where in them, in one pass.
 

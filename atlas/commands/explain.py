@@ -16,17 +16,7 @@ from search.pooled_head import pooled_head
 
 from ..explain import ALL, ExplainSettings, explain
 from ..explanation import conclusion
-from .options import (
-    DebugOption,
-    DeviceOption,
-    JsonOption,
-    ModelOption,
-    OutOption,
-    OverwriteOption,
-    QuietOption,
-    SeedOption,
-    WeightsOption,
-)
+from . import options
 from .report import opened, report
 
 _DEFAULTS = ExplainSettings()
@@ -52,15 +42,15 @@ def explain_command(
         typer.Option("--pool-head", help="First give the network a head on means, trained on these labelled images."),
     ] = None,
     trust: Annotated[bool, typer.Option(help="Check each map: deletion, insertion, random weights.")] = True,
-    model: ModelOption = DEFAULT_MODEL,
-    weights: WeightsOption = None,
-    out: OutOption = Path("explain-out"),
-    overwrite: OverwriteOption = False,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
+    out: options.Out = Path("explain-out"),
+    overwrite: options.Overwrite = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Show where in an image lies what excites a class or a unit, by ten methods, and how far to trust each.
 

@@ -15,11 +15,11 @@ from featviz.errors import UserError
 from featviz.layers import infer_layout, layer_names, read
 from featviz.models import DEFAULT_MODEL, load_model, model_names
 
-from .options import DebugOption, JsonOption, WeightsOption
+from . import options
 
 
 def models_command(
-    pattern: Annotated[str, typer.Argument(help="Show names that contain this.")] = "", as_json: JsonOption = False
+    pattern: Annotated[str, typer.Argument(help="Show names that contain this.")] = "", as_json: options.Json = False
 ) -> None:
     """List the networks that --model takes.
 
@@ -31,9 +31,9 @@ def models_command(
 
 def layers_command(
     model: Annotated[str, typer.Argument(help="A name that `atlas models` lists.")] = DEFAULT_MODEL,
-    weights: WeightsOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    weights: options.Weights = None,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """List a network's layers: name, kind, channels and map size for its own input size.
 

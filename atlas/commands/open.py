@@ -13,7 +13,7 @@ from rich.markup import escape
 from featviz.errors import UserError
 
 from ..explorer import join_books, read_book, viewer_page
-from .options import DebugOption, QuietOption
+from . import options
 
 
 def open_command(
@@ -21,8 +21,8 @@ def open_command(
     together: Annotated[
         Path, typer.Option("--together", help="Of several folders: the page of all their maps that is written.")
     ] = Path("together.html"),
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Open a folder's page in the browser; of several atlases, one page with all of their maps.
 

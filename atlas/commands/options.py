@@ -1,4 +1,4 @@
-"""Options that the commands have in common."""
+"""Options that the commands have in common, as annotations: `seed: options.Seed = 0`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Annotated
 import torch
 import typer
 
-from featviz.engine import Engine, Local, torch_threads
+from featviz import engine as engines
 from featviz.errors import UserError, unknown
 from featviz.progress import Progress, bars
 from featviz.ray_engine import RayEngine
 
-ModelOption = Annotated[str, typer.Option("--model", help="efficientnet_lite0, timm/NAME, torchvision/NAME, ...")]
-WeightsOption = Annotated[
+Model = Annotated[str, typer.Option("--model", help="efficientnet_lite0, timm/NAME, torchvision/NAME, ...")]
+Weights = Annotated[
     Path | None, typer.Option("--weights", help="Local .safetensors or .pth file instead of the published weights.")
 ]
-ImagesOption = Annotated[
+Images = Annotated[
     str, typer.Option("--images", help="A folder, `photos` (embedded), or a data set such as imagenette.")
 ]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")]
-OverwriteOption = Annotated[
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; the same command resumes it.")]
+Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace a finished folder, or one made with other settings.")
 ]
 
@@ -40,7 +40,7 @@ def _possible_workers(count: int | None) -> int | None:
     return count
 
 
-EngineOption = Annotated[
+Engine = Annotated[
     str,
     typer.Option(
         "--engine",
@@ -48,7 +48,7 @@ EngineOption = Annotated[
         help="local, or ray: workers of a Ray cluster (RAY_ADDRESS) or of this machine.",
     ),
 ]
-WorkersOption = Annotated[
+Workers = Annotated[
     int | None,
     typer.Option(
         "--workers",
@@ -56,44 +56,42 @@ WorkersOption = Annotated[
         help="Processes that decode images; with --engine ray, those that work.",
     ),
 ]
-ThreadsOption = Annotated[
+Threads = Annotated[
     int,
     typer.Option("--threads", help="Of the network in each worker, 0 for all cores. Same threads: same bytes."),
 ]
-GpusOption = Annotated[
+Gpus = Annotated[
     float, typer.Option("--gpus", help="With --engine ray: GPUs that each worker takes, 0.5 for two on one.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same machine (a CPU): same bytes.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="On an error, show the traceback.")]
-SampleOption = Annotated[
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same machine (a CPU): same bytes.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary.")]
+Debug = Annotated[bool, typer.Option("--debug", help="On an error, show the traceback.")]
+Samples = Annotated[
     int,
     typer.Option("--samples", help="Activations, at least; few images are shown in several crops to get them."),
 ]
-PerImageOption = Annotated[
+PerImage = Annotated[
     int, typer.Option("--per-image", help="Activations from each view of an image, at random positions.")
 ]
-ReducerOption = Annotated[
+Reducer = Annotated[
     str, typer.Option("--reducer", help="Layout: umap, tsne, pca, or cuml: umap on a GPU, with RAPIDS.")
 ]
-IconOption = Annotated[int, typer.Option("--icon", help="Pixels per side of an icon.")]
-StepsOption = Annotated[int, typer.Option("--steps", help="Optimisation steps per icon.")]
-RelaxOption = Annotated[
+Icon = Annotated[int, typer.Option("--icon", help="Pixels per side of an icon.")]
+Steps = Annotated[int, typer.Option("--steps", help="Optimisation steps per icon.")]
+RelaxPools = Annotated[
     bool, typer.Option("--relax-pools", help="Effects by a smooth derivative of max pooling: less noise, less true.")
 ]
-ByOption = Annotated[
+By = Annotated[
     str,
     typer.Option("--by", help="rank: the class is the strongest; magnitude: among the strongest of it; both."),
 ]
-CountOption = Annotated[
+Count = Annotated[
     int | None, typer.Option("--count", help="Activations by magnitude. Default: 2,000, at most one in 40.")
 ]
-FromOption = Annotated[
-    Path | None, typer.Option("--from", help="Use the activations of an atlas that `atlas build` made.")
-]
-MinCountOption = Annotated[
+From = Annotated[Path | None, typer.Option("--from", help="Use the activations of an atlas that `atlas build` made.")]
+MinCount = Annotated[
     int, typer.Option("--min-count", help="Cells with fewer activations stay empty; 0: by how many there are.")
 ]
 
@@ -101,13 +99,13 @@ MinCountOption = Annotated[
 @contextmanager
 def at_work(
     engine: str, *, workers: int | None, threads: int, gpus: float, quiet: bool
-) -> Iterator[tuple[Progress, Engine]]:
+) -> Iterator[tuple[Progress, engines.Engine]]:
     """Bars, unless quiet, and the engine of that name, ready."""
     if gpus and engine == "local":
         raise UserError("--gpus shares GPUs among workers of --engine ray; without it, --device names the one to use.")
-    local = Local(threads)
+    local = engines.Local(threads)
     # What is done beside the engine's work has as many threads, so that it gives the same bytes.
-    with bars(quiet=quiet) as progress, torch_threads(threads or torch.get_num_threads()):
+    with bars(quiet=quiet) as progress, engines.torch_threads(threads or torch.get_num_threads()):
         if engine == "local":
             yield progress, local
         else:

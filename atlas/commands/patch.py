@@ -15,22 +15,8 @@ from ..patch_folder import AUTO, patch_test
 from ..patches import SIZES
 from ..result import load
 from ..settings import Settings
-from .options import (
-    DebugOption,
-    DeviceOption,
-    FromOption,
-    ImagesOption,
-    JsonOption,
-    ModelOption,
-    OutOption,
-    OverwriteOption,
-    QuietOption,
-    SampleOption,
-    SeedOption,
-    WeightsOption,
-    WorkersOption,
-    numbers,
-)
+from . import options
+from .options import numbers
 from .report import opened, report
 
 _SETTINGS = Settings(layer="", **DEFAULTS)
@@ -39,29 +25,29 @@ _SETTINGS = Settings(layer="", **DEFAULTS)
 def patch_command(
     source: Annotated[str, typer.Argument(help="Class that the images show: name or index.")],
     target: Annotated[str, typer.Argument(help="Class that they are to be taken for.")],
-    model: ModelOption = DEFAULT_MODEL,
-    weights: WeightsOption = None,
-    images: ImagesOption = "photos",
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
+    images: options.Images = "photos",
     patch: Annotated[
         str, typer.Option("--patch", help="An image file; or auto: search parts of photographs for the best.")
     ] = AUTO,
     layer: Annotated[
         str | None, typer.Option("--layer", help="Where auto looks for what tells the classes apart.")
     ] = None,
-    out: OutOption = Path("patch-out"),
-    overwrite: OverwriteOption = False,
+    out: options.Out = Path("patch-out"),
+    overwrite: options.Overwrite = False,
     sizes: Annotated[str, typer.Option("--sizes", help="Sides of the patch as shares of the image's.")] = ",".join(
         map(str, SIZES)
     ),
     views: Annotated[int, typer.Option("--views", help="Images of the source, or seeded crops of fewer.")] = 50,
-    sample_of: FromOption = None,
-    samples: SampleOption = _SETTINGS.samples,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    sample_of: options.From = None,
+    samples: options.Samples = _SETTINGS.samples,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Paste a patch into images of one class and count how many are then taken for another.
 

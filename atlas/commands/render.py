@@ -13,22 +13,8 @@ from featviz.drawing import Drawing
 from featviz.models import DEFAULT_MODEL, load_model
 
 from ..render import render_units
-from .options import (
-    DebugOption,
-    DeviceOption,
-    EngineOption,
-    GpusOption,
-    JsonOption,
-    ModelOption,
-    OutOption,
-    OverwriteOption,
-    QuietOption,
-    SeedOption,
-    ThreadsOption,
-    WeightsOption,
-    WorkersOption,
-    at_work,
-)
+from . import options
+from .options import at_work
 from .report import opened, report
 
 _DRAWING = Drawing()
@@ -39,13 +25,13 @@ def render_command(
         list[str],
         typer.Argument(help="blocks.3:5, blocks.3:0-31,40, blocks.3:*, blocks.3:5@center, class:tabby"),
     ],
-    model: ModelOption = DEFAULT_MODEL,
-    weights: WeightsOption = None,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
     images: Annotated[
         str | None, typer.Option("--images", help="Compare with a data set: gain over its maximum, percentile, dead.")
     ] = None,
-    out: OutOption = Path("superstimuli-out"),
-    overwrite: OverwriteOption = False,
+    out: options.Out = Path("superstimuli-out"),
+    overwrite: options.Overwrite = False,
     canvas: Annotated[
         str, typer.Option("--canvas", help="fourier, pixel, maco (natural spectrum) or cppn.")
     ] = _DRAWING.canvas,
@@ -70,15 +56,15 @@ def render_command(
     ] = _DRAWING.settle,
     precision: Annotated[str, typer.Option("--precision", help="float32, or bfloat16: faster on a GPU.")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network: pays on a GPU.")] = False,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    engine: EngineOption = "local",
-    workers: WorkersOption = None,
-    threads: ThreadsOption = 0,
-    gpus: GpusOption = 0.0,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    engine: options.Engine = "local",
+    workers: options.Workers = None,
+    threads: options.Threads = 0,
+    gpus: options.Gpus = 0.0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Draw what excites units the most, each picture with evidence of how well it does.
 

@@ -12,23 +12,8 @@ from featviz.drawing import Drawing
 from featviz.models import DEFAULT_MODEL, load_model
 
 from ..unit import draw_card
-from .options import (
-    DebugOption,
-    DeviceOption,
-    EngineOption,
-    GpusOption,
-    ImagesOption,
-    JsonOption,
-    ModelOption,
-    OutOption,
-    OverwriteOption,
-    QuietOption,
-    SeedOption,
-    ThreadsOption,
-    WeightsOption,
-    WorkersOption,
-    at_work,
-)
+from . import options
+from .options import at_work
 from .report import opened, report
 
 _DRAWING = Drawing()
@@ -36,25 +21,25 @@ _DRAWING = Drawing()
 
 def unit_command(
     unit: Annotated[str, typer.Argument(help="blocks.5:12, blocks.5:12@center, class:tabby, -blocks.5:12")],
-    model: ModelOption = DEFAULT_MODEL,
-    weights: WeightsOption = None,
-    images: ImagesOption = "photos",
-    out: OutOption = Path("unit-out"),
-    overwrite: OverwriteOption = False,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
+    images: options.Images = "photos",
+    out: options.Out = Path("unit-out"),
+    overwrite: options.Overwrite = False,
     k: Annotated[int, typer.Option("--exemplars", help="Strongest and weakest images; nine fit on the card.")] = 9,
     steps: Annotated[int, typer.Option("--steps", help="Optimisation steps of the superstimuli.")] = _DRAWING.steps,
     similarity: Annotated[
         str | None, typer.Option("--similarity", help="Network whose features judge how interpretable the unit is.")
     ] = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    engine: EngineOption = "local",
-    workers: WorkersOption = None,
-    threads: ThreadsOption = 0,
-    gpus: GpusOption = 0.0,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    engine: options.Engine = "local",
+    workers: options.Workers = None,
+    threads: options.Threads = 0,
+    gpus: options.Gpus = 0.0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Show on one card what one unit responds to.
 
