@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from featviz.batch_size import chunk_for
-from featviz.engine import Place, Report, Work, blocks, kept_map, shares
-from featviz.keep import Arrays
-from featviz.maximize import maximize
-from featviz.models import Model
-from featviz.trunk import Trunk
-from featviz.units import Unit, objective
+from featviz.drawing import Drawing
+from featviz.keep import Under
+from featviz.superstimuli import draw
+from featviz.units import Unit
 
 from .grid import Cell
 from .icons import as_rgb
 from .project import Floats
-from .settings import Settings
 from .stages import Stages
 
 # Channels that a cell names; cells of a level from which those that they name are too many to tell about.
@@ -61,42 +57,12 @@ def named_channels(cells: Sequence[Cell], vectors: Floats) -> list[int]:
 def draw_superstimuli(run: Stages, channels: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
     """Channel -> the picture (128, 128, 3) that excites it the most, as `atlas render` draws it in as many steps."""
     wanted = run.settings
-    units = tuple(Unit(wanted.layer, channel) for channel in channels)
-    jobs = blocks("channels", len(units), 2 * chunk_for((_SIDE, _SIDE), run.model.device))
-    report = shares(run.progress, "drawing channels", [len(block) for block in jobs.values()])
-    drawn = kept_map(
-        run.engine, run.keep, _ChannelDrawing(run.model, units, wanted), jobs, report
+    drawing = Drawing(
+        size=_SIDE, steps=wanted.steps, seed=wanted.seed, precision=wanted.precision, compiled=wanted.compiled
+    )
+    units = {Unit(wanted.layer, channel): channel for channel in channels}
+    drawn = draw(
+        run.model, list(units), drawing, keep=Under("channels", run.keep), engine=run.engine,
+        progress=lambda stage, done, total: run.progress("drawing channels", done, total),
     )  # fmt: skip
-    pictures = [picture for _, arrays in drawn for picture in arrays["images"]]
-    return dict(zip(channels, pictures, strict=True))
-
-
-@dataclass(frozen=True)
-class _ChannelDrawing:
-    """Draws blocks of a layer's channels, for a worker anywhere."""
-
-    model: Model
-    units: tuple[Unit, ...]
-    settings: Settings
-
-    def __call__(self, place: Place) -> Work:
-        model, wanted = self.model if place.device is None else self.model.to(place.device), self.settings
-        trunk = Trunk(model, [wanted.layer], precision=wanted.precision, compiled=wanted.compiled)
-        wish = objective(self.units, trunk)
-
-        def work(jobs: Sequence[Sequence[int]], report: Report) -> Iterator[Arrays]:
-            for number, block in enumerate(jobs):
-                pictures = maximize(
-                    model,
-                    wish,
-                    keys=list(map(str, self.units)),
-                    pictures=block,
-                    size=_SIDE,
-                    steps=wanted.steps,
-                    seed=wanted.seed,
-                    trunk=trunk,
-                    progress=lambda stage, done, total, number=number: report(number, done / total),
-                )
-                yield {"images": as_rgb(pictures.images)}
-
-        return work
+    return {units[unit]: as_rgb(torch.from_numpy(arrays["pictures"]))[0] for unit, arrays in drawn.items()}

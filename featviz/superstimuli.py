@@ -20,7 +20,7 @@ from .certificate import Certificate, Reference, certificate_trunk, certify
 from .drawing import Drawing
 from .engine import LOCAL, Engine, Place, Report, Work, shares
 from .errors import UserError
-from .keep import Arrays
+from .keep import NOWHERE, Arrays, Keep
 from .layers import OUTPUT
 from .maximize import Pictures, maximize, over_grey
 from .mis import features, mechanistic_interpretability
@@ -77,10 +77,7 @@ def render(
     Olah, Mordvintsev and Schubert 2017, "Feature Visualization"; activation on the saved picture: ours.
     """
     units = list(dict.fromkeys(units))
-    drawn: dict[Unit, Arrays] = {}
-    for group in _groups(units, drawing, model):
-        how = _GroupDrawing(model, tuple(group), drawing, spectrum, start)
-        drawn |= _draw_group(how, folder, engine, len(drawn), len(units), progress)
+    drawn = draw(model, units, drawing, spectrum=spectrum, start=start, keep=folder, engine=engine, progress=progress)
     certificates = _certify(model, units, drawn, folder, drawing, references or {}, progress)
     if similarity is not None:
         certificates = _interpretability(units, certificates, drawn, references or {}, similarity)
@@ -88,12 +85,36 @@ def render(
     return certificates
 
 
+def draw(
+    model: Model,
+    units: Sequence[Unit],
+    drawing: Drawing,
+    *,
+    spectrum: Spectrum | None = None,
+    start: Tensor | None = None,
+    keep: Keep = NOWHERE,
+    engine: Engine = LOCAL,
+    progress: Progress = silent,
+) -> dict[Unit, Arrays]:
+    """Each unit's `pictures` (facets, channels, h, w) in 8 bits, how often each was `rescued`, and its `alpha` if any.
+
+    As `render` takes them, without a certificate; each unit's are kept once they are drawn.
+    """
+    units = list(dict.fromkeys(units))
+    drawn: dict[Unit, Arrays] = {}
+    for group in _groups(units, drawing, model):
+        how = _GroupDrawing(model, tuple(group), drawing, spectrum, start)
+        drawn |= _draw_group(how, keep, engine, len(drawn), len(units), progress)
+    return {unit: drawn[unit] for unit in units}
+
+
 def _draw_group(
-    how: _GroupDrawing, folder: OutputFolder, engine: Engine, before: int, of: int, progress: Progress
+    how: _GroupDrawing, keep: Keep, engine: Engine, before: int, of: int, progress: Progress
 ) -> dict[Unit, Arrays]:
     """The pictures of units that one objective holds, micro-batch by micro-batch, each unit's kept once it is drawn."""
     names = {unit: file_name(unit).removesuffix(".png") for unit in how.group}
-    missing = [number for number, unit in enumerate(how.group) if not folder.has(names[unit])]
+    drawn = {unit: keep.arrays(name, dict) for unit, name in names.items() if keep.has(name)}
+    missing = [number for number, unit in enumerate(how.group) if unit not in drawn]
     jobs = [missing[start : start + how.block] for start in range(0, len(missing), how.block)]
 
     def told(stage: str, done: int, total: int) -> None:
@@ -102,10 +123,10 @@ def _draw_group(
     report = shares(told, "drawing", [len(job) for job in jobs])
     for job, arrays in zip(jobs, engine.map(how, jobs, report), strict=True):
         for place, number in enumerate(job):
-            own = {key: values[place] for key, values in arrays.items()}
-            folder.arrays(names[how.group[number]], partial(dict, own))
+            unit, own = how.group[number], {key: values[place] for key, values in arrays.items()}
+            drawn[unit] = keep.arrays(names[unit], partial(dict, own))
     progress("drawing", before + len(how.group), of)
-    return {unit: folder.arrays(name, dict) for unit, name in names.items()}
+    return drawn
 
 
 @dataclass(frozen=True)
