@@ -255,8 +255,6 @@ def exemplars(
     skipped = fill(
         records, what, mine, name="exemplars", step=shard, keep=keep, engine=engine, progress=progress
     )  # fmt: skip
-    if len(skipped) == len(mine):
-        raise UserError(f"not one of the {len(mine)} images of {against.source!r} could be decoded.")
     return assemble(
         model, against, records, skipped, k=min(k, len(against)), reduce=reduce, diverse=diverse, numbers=[mine]
     )

@@ -19,7 +19,7 @@ from featviz.target import Target
 from featviz.units import Unit
 
 from .images import Images, open_images
-from .scan import nothing_decoded, scan
+from .scan import scan
 from .statistics import PooledMaps
 
 # Share of the labelled images that is held out, and images of a class that it takes.
@@ -70,9 +70,7 @@ def pooled_head(
     source = open_images(images)
     chosen = layer or Target(model, Unit(OUTPUT, 0)).last_map
     pooled = PooledMaps()
-    scanned = scan(model, source, [chosen, OUTPUT], [pooled], workers=workers, progress=progress)
-    if not scanned.images:
-        raise nothing_decoded(source, scanned.skipped)
+    scan(model, source, [chosen, OUTPUT], [pooled], workers=workers, progress=progress)
     state = pooled.state()
     features, logits = state[chosen].numpy(), state[OUTPUT].numpy()
     guesses, labels = logits.argmax(1), np.array(source.labels)[state["image"].numpy()]

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from featviz.certificate import Reference
 from featviz.engine import LOCAL, Engine
-from featviz.errors import UserError
 from featviz.keep import NOWHERE, Keep
 from featviz.layers import OUTPUT
 from featviz.maximize import generator_for
@@ -76,8 +75,6 @@ def references(
         consumers, what, range(len(images)), name="dataset", step=_step(len(images)), keep=keep, engine=engine,
         progress=progress,
     )  # fmt: skip
-    if len(skipped) == len(images):
-        raise UserError(f"not one of the {len(images)} images of {images.source!r} could be decoded.")
     ranked = {unit: _Ranked(numbers, values) for unit, (numbers, values) in found.by_unit().items()}
     paths = _paths(model, images, ranked, seed, workers, progress)
     queries = {} if similarity is None else _queries(similarity, images, ranked, workers, progress)

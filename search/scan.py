@@ -56,14 +56,6 @@ class Consumer(Protocol):
     def load(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-class NothingDecodedError(UserError):
-    """Not one image could be decoded; `skipped` says why."""
-
-    def __init__(self, message: str, skipped: Sequence[Skipped]) -> None:
-        super().__init__(message)
-        self.skipped = tuple(skipped)
-
-
 @dataclass(frozen=True)
 class Scanned:
     """What a scan went through: images decoded, views seen, images skipped."""
@@ -173,8 +165,7 @@ def batch_for(trunk: Trunk) -> int:
     )
 
 
-def nothing_decoded(images: Images, skipped: Sequence[Skipped]) -> NothingDecodedError:
+def nothing_decoded(images: Images, skipped: Sequence[Skipped]) -> UserError:
     """The error that says so, with the first image's reason."""
     first = f" The first: {skipped[0].name}: {skipped[0].reason}." if skipped else ""
-    message = f"not one of the {len(skipped)} images of {images.source!r} could be decoded.{first}"
-    return NothingDecodedError(message, skipped)
+    return UserError(f"not one of the {len(skipped)} images of {images.source!r} could be decoded.{first}")

@@ -19,7 +19,7 @@ from featviz.trunk import Precision, Trunk
 from .images import Images
 from .loading import Skipped
 from .pack import pack, unpack
-from .scan import Consumer, Scanned, batch_for, scan_parts
+from .scan import Consumer, Scanned, batch_for, nothing_decoded, scan_parts
 
 # Images in a shard: on a slow machine some seconds of work, which is what a killed run loses.
 SHARD = 256
@@ -128,7 +128,8 @@ def fill(
     """Fill consumers that have seen nothing by a scan in shards; returns the images skipped.
 
     After every `step` images, and when the run is stopped, what was found is kept, in place of what was found before,
-    so that what is kept does not grow with the images; a later run goes on from there.
+    so that what is kept does not grow with the images; a later run goes on from there. Raises `UserError` where not one
+    image could be decoded.
     """
     found = keep.latest(name)
     start, skipped = (found[0], list(unpack(found[1], consumers))) if found else (numbers.start, [])
@@ -156,6 +157,8 @@ def fill(
             with suppress(OSError):  # a full disk, of which the first error may tell already
                 keep_it()
         raise
+    if len(skipped) == len(numbers):
+        raise nothing_decoded(what.images, skipped)
     return tuple(skipped)
 
 
