@@ -31,7 +31,7 @@ from .result import Atlas, load_data, write_data
 from .sample import Sample
 from .settings import Settings
 from .stages import Clock, Stages, checked_layer, median_score, versions
-from .store import open_store
+from .store import read_store
 
 
 def class_atlas(
@@ -266,7 +266,7 @@ def load_panel(folder: Path, manifest: dict[str, Any], facts: dict[str, Any]) ->
     """What `write_panel` wrote; facts: the panel's in the manifest."""
     changed = {**facts["settings"], "grid": tuple(facts["settings"]["grid"])}
     atlas = load_data(folder, manifest, **changed)
-    rows = np.asarray(open_store(folder / "store", mode="r")["row"])
+    rows = read_store(folder / "store", ["row"])["row"]
     channels = None if facts["channels"] is None else tuple(facts["channels"])
     return ClassPanel(
         facts["panel"],

@@ -41,7 +41,7 @@ from .result import Atlas, load_data, write_data
 from .sample import Sample
 from .settings import Settings
 from .stages import Clock, Stages, checked_layer, versions
-from .store import open_store
+from .store import read_store
 from .telling import telling_picture
 
 # Cells per side of the layout from one class to the other, as in the article.
@@ -180,7 +180,7 @@ def load_comparison(folder: str | Path) -> Comparison:
     folder = Path(folder)
     manifest = OutputFolder(folder, {}).manifest()
     gradient = load_data(folder, manifest)
-    rows = np.asarray(open_store(folder / "store", mode="r")["row"])
+    rows = read_store(folder / "store", ["row"])["row"]
     panels = [
         load_panel(folder / side, manifest, facts) for side, facts in zip(_SIDES, manifest["panels"], strict=True)
     ]

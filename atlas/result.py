@@ -31,7 +31,7 @@ from .panels import Panel, panels_figure
 from .photos import Photographs
 from .sample import Sample
 from .settings import Settings
-from .store import open_store, write_store
+from .store import read_store, write_store
 
 # Bytes of a page in a notebook: beyond, saving and showing notebooks fails.
 NOTEBOOK_LIMIT = 8_000_000
@@ -228,11 +228,10 @@ def load(folder: str | Path) -> Atlas:
 def load_data(folder: Path, manifest: Mapping[str, Any], **changed: Any) -> Atlas:
     """What `write_data` wrote; changed: settings other than the manifest's."""
     settings = Settings(**{**manifest["settings"], "grid": tuple(manifest["settings"]["grid"]), **changed})
-    store = open_store(manifest.get("store") or folder / "store", mode="r")
-    arrays = {
-        name: np.asarray(store[name]) for name in ("vectors", "image", "position", "box", "effects") if name in store
-    }
-    found, xy = Sample(**arrays), np.asarray(store["xy"])
+    names = ("vectors", "image", "position", "box", "effects", "xy")
+    arrays = read_store(manifest.get("store") or folder / "store", names)
+    xy = arrays.pop("xy")
+    found = Sample(**arrays)
     means = {
         cell.key: cell.mean
         for cell in bin_cells(xy, found.vectors, found.image, found.position, levels=settings.grid, exemplars=0)
@@ -241,10 +240,10 @@ def load_data(folder: Path, manifest: Mapping[str, Any], **changed: Any) -> Atla
     pictures = _tiles(folder / "icons", cells, settings.icon)
     photos = _tiles(folder / "photos", cells, settings.icon) if settings.tiles == "both" else None
     drawn = {int(file.stem): np.asarray(Image.open(file)) for file in (folder / "channels").glob("*.png")}
-    names = tuple(json.loads((folder / "images.json").read_text(encoding="utf-8")))
+    images = tuple(json.loads((folder / "images.json").read_text(encoding="utf-8")))
     file = folder / "classes.json"
     classes = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
-    return Atlas(settings, cells, pictures, found, xy, names, manifest, classes, photos, drawn)
+    return Atlas(settings, cells, pictures, found, xy, images, manifest, classes, photos, drawn)
 
 
 def write(

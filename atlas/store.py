@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from featviz.errors import UserError
 
 # Bytes of a chunk: more vectors than memory holds go through it piece by piece.
 _CHUNK = 2**23
+# Bytes of an array that is read into memory; of larger ones, what is looked at alone.
+_IN_MEMORY = 2**28
 
 
 def store_address(given: str) -> str:
@@ -72,6 +75,25 @@ def write_store(address: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None
         )  # fmt: skip
         for start in range(0, len(values), rows):
             array[start : start + rows] = np.asarray(values[start : start + rows])
+
+
+def read_store(address: str | Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The arrays (n, ...) of these names that a store has; large ones as a file that is mapped into memory.
+
+    The file lies where temporary files do (TMPDIR), and goes with the last array that looks at it.
+    """
+    store = open_store(address, mode="r")
+    return {name: _read(store[name]) for name in names if name in store}
+
+
+def _read(array: Any) -> NDArray[Any]:
+    if array.nbytes <= _IN_MEMORY:
+        return np.asarray(array)
+    with tempfile.TemporaryFile() as file:
+        mapped = np.memmap(file, dtype=array.dtype, mode="w+", shape=array.shape)
+        for start in range(0, len(mapped), array.chunks[0]):
+            mapped[start : start + array.chunks[0]] = array[start : start + array.chunks[0]]
+    return mapped
 
 
 def _files_at(address: str) -> int:

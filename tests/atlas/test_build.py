@@ -337,6 +337,20 @@ def test_a_store_that_is_taken_is_refused_before_overwrite_removes_anything(nois
         atlas.build(toy_model(), "4", noise_images, store=store, **SMALL)
 
 
+def test_an_atlas_larger_than_memory_is_loaded_as_a_mapped_file(
+    noise_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atlas.store._CHUNK", 512)
+    monkeypatch.setattr("atlas.store._IN_MEMORY", 100)
+    made = atlas.build(toy_model(), "4", noise_images, out=tmp_path / "out", **SMALL)
+    again = atlas.load(tmp_path / "out")
+    assert isinstance(again.sample.vectors, np.memmap)
+    for name, values in made.sample.arrays().items():
+        assert np.array_equal(values, again.sample.arrays()[name])
+    assert np.array_equal(made.xy, again.xy)
+    assert again.cells == made.cells
+
+
 def test_a_store_never_replaces_what_lies_at_its_address(noise_images: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_bytes(b"dear")
