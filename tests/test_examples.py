@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +26,34 @@ def _example(name: str) -> ModuleType:
     sys.modules[name] = module  # where its dataclasses look for their module
     spec.loader.exec_module(module)
     return module
+
+
+# The example that each tutorial is made from.
+TUTORIALS = {"first-atlas": "layer", "neuron": "neuron", "classes": "two_classes"}
+
+
+@pytest.mark.parametrize(("page", "name"), TUTORIALS.items())
+def test_the_python_of_a_tutorial_is_that_of_its_example(page: str, name: str) -> None:
+    text = (EXAMPLES.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = [
+        block for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if "load_model" in block
+    ]
+    source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    assert len(blocks) == 1
+    imports, _, code = blocks[0].partition("\nmodel = ")
+    assert textwrap.indent(f"model = {code}", "    ") in source
+    for line in imports.splitlines():
+        if line.startswith(("import", "from")):
+            assert line in source.splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TUTORIALS.values())
+def test_the_examples_of_the_tutorials_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--quick", "--out", str(tmp_path / "out")])
+    _example(name).main()
+    made = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"layer": "tabby.png", "neuron": "sheet.png", "two_classes": "both.png"}[name] in made
 
 
 @pytest.mark.slow
