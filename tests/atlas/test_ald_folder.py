@@ -40,6 +40,17 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_another_image_of_the_same_name_and_size_is_other_work(labelled: Path, tmp_path: Path) -> None:
+    file = tmp_path / "image.bmp"
+    for source in ("001.png", "002.png"):
+        with Image.open(labelled / source) as image:
+            image.convert("RGB").save(file)
+        if source == "001.png":
+            study_weights(_model(), ["kind 2"], out=tmp_path / "out", image=file, settings=QUICK)
+    with pytest.raises(UserError, match="image was"):
+        study_weights(_model(), ["kind 2"], out=tmp_path / "out", image=file, settings=QUICK)
+
+
 def test_all_writes_every_class_figures_and_a_conclusion(tmp_path: Path) -> None:
     out = tmp_path / "out"
     manifest = study_weights(_model(), ["all"], out=out, settings=QUICK)

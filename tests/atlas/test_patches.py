@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,35 @@ def test_a_patch_test_finds_what_flips_and_what_does_not_and_writes_it(tmp_path:
     )
     assert again.found == stored
     assert again.manifest["conclusion"] == blue.manifest["conclusion"]
+
+
+def test_another_patch_of_the_same_name_and_size_and_other_preprocessing_are_other_work(tmp_path: Path) -> None:
+    folder, file, model = _coloured(tmp_path / "images"), tmp_path / "patch.bmp", _model()
+    for colour in ((0, 0, 250), (5, 5, 5)):
+        Image.new("RGB", (20, 30), colour).save(file)
+        if colour[2] == 250:
+            atlas.patch_test(model, "red", "blue", folder, patch=file, layer="maps", views=12, out=tmp_path / "out")
+    with pytest.raises(UserError, match="patch was"):
+        atlas.patch_test(model, "red", "blue", folder, patch=file, layer="maps", views=12, out=tmp_path / "out")
+    Image.new("RGB", (20, 30), (0, 0, 250)).save(file)
+    other = replace(model, preprocess=replace(model.preprocess, crop=0.5))
+    with pytest.raises(UserError, match="crop was"):
+        atlas.patch_test(other, "red", "blue", folder, patch=file, layer="maps", views=12, out=tmp_path / "out")
+
+
+def test_a_search_is_not_taken_up_with_images_that_were_changed_since(tmp_path: Path) -> None:
+    folder, out = _coloured(tmp_path / "images"), tmp_path / "out"
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "testing":
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"layer": "maps", "views": 6, "samples": 120, "per_image": 4, "out": out}
+    with pytest.raises(KeyboardInterrupt):
+        atlas.patch_test(_model(), "red", "blue", folder, progress=stop, **options)
+    os.utime(folder / "00.png", (1e9, 1e9))
+    with pytest.raises(UserError, match="images were changed since"):
+        atlas.patch_test(_model(), "red", "blue", folder, **options)
 
 
 @pytest.mark.parametrize(
