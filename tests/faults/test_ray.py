@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from faults_folder import contents
-from ray_jobs import deaths, mistakes, naps, unprepared
+from ray_jobs import deaths, mistakes, naps, places, unprepared
 from toys import noise_folder, toy_model
 from typer.testing import CliRunner
 
@@ -224,6 +224,20 @@ def test_a_command_stopped_while_ray_works_says_what_goes_on(
     assert process.returncode == 128 + number, said
     assert "Traceback" not in said
     assert f"stopped by {number.name}; to go on from here: atlas build blocks.2" in said
+
+
+def test_two_workers_share_a_gpu_and_more_than_there_are_is_refused(
+    cluster: Any, address: str, engine: RayEngine
+) -> None:
+    node = cluster.add_node(**{**NODE, "num_cpus": 2, "num_gpus": 1})  # Ray counts GPUs, it does not look for them
+    cluster.wait_for_nodes()
+    made = list(RayEngine(address, threads=1, gpus=0.5).map(places, range(8), silent))
+    assert {str(each["device"]) for each in made} == {"cuda"}
+    assert {str(each["seen"]) for each in made} == {"0"}
+    assert len({int(each["process"]) for each in made}) == 2
+    with pytest.raises(UserError, match=r"no node .* room for a worker of 1 thread\(s\) and 2 GPU\(s\)"):
+        list(RayEngine(address, threads=1, gpus=2).map(places, range(8), silent))
+    cluster.remove_node(node)
 
 
 def test_an_engine_that_there_is_none_of_is_refused(tmp_path: Path) -> None:
