@@ -154,13 +154,14 @@ class _Run:
         source = "photos" if report and images is None else images
         against = None if source is None else open_images(source)
         file = None if image is None else _checked_image(Path(image))
+        others = [load_model(name, device=str(model.device)) for name in settings.against]
         identity = identify(
             "ald", model, against,
             classes=sorted(dict.fromkeys(classes)),
             image=None if file is None else [file.name, file_digest(file)],
             settings=asdict(settings),
+            others=[other.fingerprint for other in others],
         )  # fmt: skip
-        others = [load_model(name, device=str(model.device)) for name in settings.against]
         return cls(list(dict.fromkeys(labels)), every, report, file, against, identity, settings, others)
 
 

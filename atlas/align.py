@@ -98,7 +98,7 @@ def align(
         settings=asdict(wanted),
         other_layer=other.layer,
         other_weights=second_model.fingerprint,
-        other_preprocess=asdict(second_model.preprocess),
+        **{f"other_{name}": value for name, value in asdict(second_model.preprocess).items()},
     )  # fmt: skip
     folder = claim(out, identity, model, source, overwrite=overwrite)
     if folder is not None and folder.finished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, overload
@@ -21,6 +22,11 @@ def identify(command: str, model: Model, images: Images | None, **settings: Any)
         "preprocess": asdict(model.preprocess),
         "images": None if images is None else images.fingerprint,
     }
+
+
+def as_stored(identity: Any) -> Any:
+    """An identity, or a part of one, as a manifest gives it back: tuples have become lists."""
+    return json.loads(json.dumps(identity))
 
 
 def file_digest(file: str | Path) -> str:

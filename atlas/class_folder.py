@@ -19,7 +19,7 @@ from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
-from .claim import claim, identify
+from .claim import as_stored, claim, identify
 from .class_atlas import CONFUSING, DEFAULTS, RANDOM, WHOLE, ClassAtlas, ClassPanel, chosen_channels, class_panel
 from .explorer import Leaf, make_book, write_viewer
 from .explorer.page import cells_table
@@ -138,10 +138,12 @@ def check_source(model: Model, source: Images, wanted: Settings, sample_of: Atla
             f"{f'what `atlas {command}` chose' if command else 'a part'} of a layer's activations, not all that "
             "`atlas build` sampled."
         )
-    identity, layer = sample_of.manifest["identity"], sample_of.settings.layer
+    identity, layer = as_stored(sample_of.manifest["identity"]), sample_of.settings.layer
+    seen = as_stored(asdict(model.preprocess))
     images = f"its images, {sample_of.manifest['images']['source']!r}, are not those of {source.source!r}"
     reasons = [
         *(["its network has other weights"] if identity["weights"] != model.fingerprint else []),
+        *(["its images were cut or scaled otherwise"] if identity["preprocess"] != seen else []),
         *([images] if identity["images"] != source.fingerprint else []),
         *([f"its layer is {layer!r}, not {wanted.layer!r}"] if layer != wanted.layer else []),
     ]

@@ -30,7 +30,7 @@ from featviz.trust import deletion, insertion, randomisation
 from featviz.units import Unit, parse_units
 from search.decode import central_view, open_upright
 
-from .claim import claim, identify
+from .claim import claim, file_digest, identify
 from .explanation import Explained, Explanation, as_row, from_row, write
 from .stages import Clock
 
@@ -92,6 +92,7 @@ def explain(
         unit=str(target.unit),
         methods=names,
         settings=asdict(settings),
+        directions=file_digest(target.unit.vectors) if target.unit.vectors else "",
         image=image_digest(view),
     )  # fmt: skip
     folder = claim(out, identity, model, None, overwrite=overwrite)

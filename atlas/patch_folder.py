@@ -98,11 +98,10 @@ def patch_test(
     Beside it stand patches of noise and of random photographs. Carter, Armstrong, Schubert, Johnson and Olah 2019,
     "Activation Atlas", Distill: "further isolating classes". Raises `UserError` where no view can be flipped.
     """
-    taken = None if sample_of is None else sample_of.manifest["identity"]
     run, identity = _checked(model, source, target, images, patch, layer, sizes, views, settings, workers, progress)
     if str(patch) == AUTO:
         check_source(model, run.images, run.settings, sample_of)
-    identity["sample_of"] = taken
+    identity["sample_of"] = None if sample_of is None else sample_of.manifest.get("identity")
     labels = (identity["classes"][0], identity["classes"][1])
     folder = claim(out, identity, model, run.images, overwrite=overwrite)
     if folder is not None and folder.finished:

@@ -30,7 +30,7 @@ NEIGHBORS, MIN_DIST = 20, 0.5
 FIT_UP_TO, _BLOCK = 200_000, 20_000
 # How often UMAP moves the others: its own choice for a whole block, and here for the last, smaller one too.
 _EPOCHS = 30
-# Cosines at once: more do not stay in a processor's cache.
+# Cosines at once: more take memory, and no less time.
 _COSINES = 2**24
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import fsspec
 import numpy as np
@@ -90,10 +91,23 @@ def _read(array: Any) -> NDArray[Any]:
     if array.nbytes <= _IN_MEMORY:
         return np.asarray(array)
     with tempfile.TemporaryFile() as file:
+        _reserve(file, array.nbytes)
         mapped = np.memmap(file, dtype=array.dtype, mode="w+", shape=array.shape)
         for start in range(0, len(mapped), array.chunks[0]):
             mapped[start : start + array.chunks[0]] = array[start : start + array.chunks[0]]
     return mapped
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Take the room on the disk now: a mapped file that cannot grow later ends the process without a word."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise UserError(
+            f"no room for {size / 1e9:.1f} GB in {tempfile.gettempdir()}, where large arrays are unpacked "
+            f"({error.strerror}): have TMPDIR name a folder with more."
+        ) from error
 
 
 def _files_at(address: str) -> int:

@@ -4,9 +4,10 @@ The bare passes run the same prepared network (BatchNorm folded, channels_last),
 batch and precision, on images that are on the device already. `consumer`: the same with a `Record` of every channel
 behind it. `scan`: `search.scan` with that consumer, from images in memory that are cut, sent and counted; as a rule it
 is the processor that limits it. `maximize`: channels, transforms, canvas and all; `draw_icons`: an atlas's icons, the
-network prepared within the time. Batches are those that scans and drawings find best, unless given; a picture takes
-`--steps` steps. Contenders take turns, the fastest turn of each counts. A table goes to standard error, JSON to
-standard output, with `"device": null` where there is no CUDA device. `--device cpu` runs the very same on a processor.
+network prepared within the time. Batches are those that scans and drawings find best, unless given (`draw_icons` finds
+its own in any case); a picture takes `--steps` steps. Contenders take turns, the fastest turn of each counts. A table
+goes to standard error, JSON to standard output, with `"device": null` where there is no CUDA device. `--device cpu`
+runs the very same on a processor.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What an atlas of many images takes: memory over all processes, and how true the bars' remaining times are.
 
 A folder of links to the images, again and again; `atlas.build` of it in a process of its own, which is killed (SIGKILL)
-after a quarter of the images and started again. Resident memory of all its processes is looked at all the time, each
+after a quarter of the images and started again. Resident memory of all its processes is looked at twice a second, each
 page that they share counted for each. What the second process reports is replayed through the bar's own estimate of the
 time that remains: from a stage's first tenth on, until its last ten seconds, where whole seconds round. A line goes to
 standard error, JSON to standard output.
@@ -121,15 +121,18 @@ def watched(place: Path, wanted: argparse.Namespace, kill_at: float | None = Non
     options = [f"--{name}={getattr(wanted, name)}" for name in ("count", "samples", "grid", "steps")]
     process = subprocess.Popen([sys.executable, __file__, *options, "--run", str(place)], start_new_session=True)
     peak, read = 0, 0
-    while process.poll() is None:
-        peak = max(peak, resident(process.pid))
-        told = reports(file)
-        read = max((each.done for each in told if each.stage == "reading images"), default=0)
-        if kill_at is not None and read >= kill_at * wanted.count:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        time.sleep(0.5)
-    return peak // 2**20, reports(file), read
+    with file.open(encoding="utf-8") as stream:
+        while process.poll() is None:
+            peak = max(peak, resident(process.pid))
+            for each in reports(stream.readlines()) if kill_at is not None else ():
+                read = each.done if each.stage == "reading images" else read
+            if kill_at is not None and read >= kill_at * wanted.count:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            time.sleep(0.5 if kill_at is None else 0.1)
+    if process.returncode != (0 if kill_at is None else -signal.SIGKILL):
+        raise SystemExit(f"the run ended with exit code {process.returncode}")
+    return peak // 2**20, reports(file.read_text(encoding="utf-8").splitlines()), read
 
 
 def resident(group: int) -> int:
@@ -142,10 +145,13 @@ def resident(group: int) -> int:
     return total
 
 
-def reports(file: Path) -> list[Told]:
-    """What was told so far; the last line may be on its way."""
-    lines = file.read_text(encoding="utf-8").split("\n")[:-1]
-    return [Told(*json.loads(line)) for line in lines]
+def reports(lines: Sequence[str]) -> list[Told]:
+    """What was told; the last line of a process that was killed may be half of one."""
+    found = []
+    for line in lines:
+        with suppress(json.JSONDecodeError, TypeError):
+            found.append(Told(*json.loads(line)))
+    return found
 
 
 def judged(told: Sequence[Told]) -> dict[str, Any]:

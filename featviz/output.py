@@ -166,7 +166,7 @@ class OutputFolder:
         return found
 
     def finish(self, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest, last of all and once all else has reached the disk, and drop the draft."""
+        """Write the manifest, once the folder's other files have reached the disk, and drop the draft."""
         for file in self.path.rglob("*"):
             if self.draft not in file.parents and file.is_file():
                 _reach_the_disk(file)
@@ -225,7 +225,7 @@ def _load_arrays(file: Path) -> Arrays:
 
 def _reach_the_disk(path: Path) -> None:
     """Else a power cut may leave a name without its data."""
-    with path.open("rb+") as stream:
+    with path.open("rb" if os.name == "posix" else "rb+") as stream:
         os.fsync(stream.fileno())
 
 

@@ -144,7 +144,7 @@ class _Crew:
                 return {}, self._replace(worker, error)
             if done in self._starting:
                 del self._starting[done], self._deaths[-1]
-                self.idle.extend([worker] * _AHEAD)
+                self._rest(worker)
                 return {}, []
             del self._flying[done]
             self.idle.append(worker)
@@ -163,22 +163,32 @@ class _Crew:
     def _replace(self, gone: Any, error: Exception) -> list[int]:
         """Hire another worker for one that died; the jobs that it had."""
         self._ray.kill(gone)  # of a machine that does not answer, it may come back
-        self.workers.remove(gone)
-        self.idle = deque(worker for worker in self.idle if worker is not gone)
         self._starting = {wait: worker for wait, worker in self._starting.items() if worker is not gone}
-        jobs = sorted(number for number, worker in self._flying.values() if worker is gone)
+        jobs = [number for number, worker in self._flying.values() if worker is gone]
         self._flying = {wait: entry for wait, entry in self._flying.items() if entry[1] is not gone}
-        # A worker does its jobs in the order it got them, so that it died at the first; or, without one, starting.
-        at = jobs[0] if jobs else -1
+        # A worker does its jobs in the order it got them, so that it died at the first; or, without one, starting,
+        # which a machine that is lost does to as many as it has.
+        at, limit = (jobs[0], _RETRIES) if jobs else (-1, _RETRIES + len(self.workers))
         self._deaths[at] += 1
-        if self._deaths[at] > _RETRIES:
-            where = "at the same job" if jobs else "before it had a job"
+        if self._deaths[at] > limit:
+            where = f"{limit + 1} times at the same job" if jobs else "again and again before it had a job"
             raise UserError(
-                f"a Ray worker died {_RETRIES + 1} times {where} ({str(error).splitlines()[0]}). What was finished is "
-                "kept: fewer workers or more memory for each, and the same command goes on."
+                f"a Ray worker died {where} ({str(error).splitlines()[0]}). What was finished is kept: fewer workers "
+                "or more memory for each, and the same command goes on."
             ) from error
+        self.workers.remove(gone)
+        # The idle ones have to answer before they are given anything: they may have been on the same machine.
+        for worker in dict.fromkeys(worker for worker in self.idle if worker is not gone):
+            self._starting[worker.ready.remote()] = worker
+        self.idle.clear()
         self.hire()
         return jobs
+
+    def _rest(self, worker: Any) -> None:
+        """Have a worker that answered be idle as often as it has room."""
+        busy = sum(each is worker for _, each in self._flying.values())
+        self.idle = deque(each for each in self.idle if each is not worker)
+        self.idle.extend([worker] * (_AHEAD - busy))
 
 
 def _in_order(crew: _Crew, jobs: Sequence[tuple[Any, Any]], report: Report) -> Iterator[Arrays]:

@@ -87,17 +87,20 @@ def test_a_worker_that_is_killed_is_replaced_however_many_jobs_kill_one(engine: 
 
 
 def test_a_machine_that_is_lost_leaves_its_jobs_to_the_others(cluster: Any, engine: RayEngine) -> None:
-    lost = cluster.list_all_nodes()[-1]
-    made = []
-    for each in engine.map(naps, [(number, 0.1) for number in range(40)], silent):
-        if len(made) == 4:
-            cluster.remove_node(lost, allow_graceful=False)
-        made.append(each)
-    cluster.add_node(**NODE)
-    cluster.wait_for_nodes()
-    assert [int(each["number"]) for each in made] == list(range(40))
-    assert len({int(each["process"]) for each in made[:4]}) == 2
-    assert len({int(each["process"]) for each in made[-8:]}) == 1
+    node, lost_at, numbers, processes = cluster.list_all_nodes()[-1], 0, list[int](), list[int]()
+    try:
+        for each in engine.map(naps, [(number, 0.1) for number in range(80)], silent):
+            numbers.append(int(each["number"]))
+            processes.append(int(each["process"]))
+            if not lost_at and len(set(processes)) == 2:
+                lost_at = len(numbers)
+                cluster.remove_node(node, allow_graceful=False)
+    finally:
+        cluster.add_node(**NODE)
+        cluster.wait_for_nodes()
+    assert numbers == list(range(80))
+    assert 0 < lost_at < 60
+    assert len(set(processes[-8:])) == 1
 
 
 def test_an_atlas_whose_workers_are_killed_is_the_same(engine: RayEngine, tmp_path: Path) -> None:
@@ -106,7 +109,7 @@ def test_an_atlas_whose_workers_are_killed_is_the_same(engine: RayEngine, tmp_pa
 
     def kill(stage: str, done: int, total: int) -> None:
         if stage in ("reading images", "drawing icons") and 0 < done < total and stage not in killed:
-            killed[stage] = next(_workers())
+            killed[stage] = _newest_worker()
             os.kill(killed[stage], signal.SIGKILL)
 
     for name, where in (("local", Local(1)), ("ray", engine)):
@@ -115,15 +118,19 @@ def test_an_atlas_whose_workers_are_killed_is_the_same(engine: RayEngine, tmp_pa
             min_count=1, reducer="pca", engine=where, workers=0, progress=kill if name == "ray" else silently,
         )  # fmt: skip
     assert set(killed) == {"reading images", "drawing icons"}
+    assert len(set(killed.values())) == 2
     assert contents(tmp_path / "local") == contents(tmp_path / "ray")
 
 
-def _workers() -> Iterator[int]:
-    """The processes of our actors, whatever Ray calls them while they work."""
+def _newest_worker() -> int:
+    """The process of the actor that was started last: one of an earlier stage may be on its way out."""
+    started: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
         with suppress(OSError):
             if folder.name.isdecimal() and (folder / "cmdline").read_bytes().startswith(b"ray::_Worker"):
-                yield int(folder.name)
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                started[int(folder.name)] = int(fields[19])
+    return max(started, key=lambda process: started[process])
 
 
 def test_a_job_that_kills_every_worker_is_given_up_with_what_to_do(engine: RayEngine, tmp_path: Path) -> None:
@@ -230,14 +237,16 @@ def test_two_workers_share_a_gpu_and_more_than_there_are_is_refused(
     cluster: Any, address: str, engine: RayEngine
 ) -> None:
     node = cluster.add_node(**{**NODE, "num_cpus": 2, "num_gpus": 1})  # Ray counts GPUs, it does not look for them
-    cluster.wait_for_nodes()
-    made = list(RayEngine(address, threads=1, gpus=0.5).map(places, range(8), silent))
-    assert {str(each["device"]) for each in made} == {"cuda"}
-    assert {str(each["seen"]) for each in made} == {"0"}
-    assert len({int(each["process"]) for each in made}) == 2
-    with pytest.raises(UserError, match=r"no node .* room for a worker of 1 thread\(s\) and 2 GPU\(s\)"):
-        list(RayEngine(address, threads=1, gpus=2).map(places, range(8), silent))
-    cluster.remove_node(node)
+    try:
+        cluster.wait_for_nodes()
+        made = list(RayEngine(address, threads=1, gpus=0.5).map(places, range(40), silent))
+        assert {str(each["device"]) for each in made} == {"cuda"}
+        assert {str(each["seen"]) for each in made} == {"0"}
+        assert len({int(each["process"]) for each in made}) == 2
+        with pytest.raises(UserError, match=r"no node .* room for a worker of 1 thread\(s\) and 2 GPU\(s\)"):
+            list(RayEngine(address, threads=1, gpus=2).map(places, range(8), silent))
+    finally:
+        cluster.remove_node(node)
 
 
 def test_an_engine_that_there_is_none_of_is_refused(tmp_path: Path) -> None:
