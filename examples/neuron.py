@@ -26,8 +26,8 @@ def study(images: str, out: Path, *, channel: int = 12, steps: int = 256) -> sea
     found.sheet(("blocks.5", channel)).save(out / "sheet.png")  # strongest, ordinary, nearly, weakest
     print("goes with", found.layers["blocks.5"].correlations.similar(channel))
 
-    why = atlas.explain(model, found.images.open(best.image), f"blocks.5:{channel}", methods=["saliency", "occlusion"])
-    print("brightest at", divmod(int(why.found["occlusion"].map.map.argmax()), model.preprocess.size[1]))
+    why = atlas.explain(model, found.images.open(best.image), f"blocks.5:{channel}", methods="saliency")
+    print("brightest at", divmod(int(why.found["saliency"].map.map.argmax()), model.preprocess.size[1]))
     return found
 
 

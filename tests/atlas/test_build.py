@@ -348,7 +348,7 @@ def test_an_atlas_larger_than_memory_is_loaded_as_a_mapped_file(
     for name, values in made.sample.arrays().items():
         assert np.array_equal(values, again.sample.arrays()[name])
     assert np.array_equal(made.xy, again.xy)
-    assert again.cells == made.cells
+    assert all(np.array_equal(cell.mean, own.mean) for cell, own in zip(again.cells, made.cells, strict=True))
 
 
 def test_a_store_never_replaces_what_lies_at_its_address(noise_images: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_stop_is_told_whatever_a_library_makes_of_it(
     monkeypatch.setattr("atlas.cli.app", stopped)
     done = run("build", "--overwrite", "--out", "a b")
     assert done.returncode == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM; to go on from here: atlas build --out 'a b'" in done.stderr
+    assert "stopped by SIGTERM; to go on from here: atlas build --overwrite --out 'a b'" in done.stderr
 
 
 def test_what_is_odd_about_labels_is_told_before_the_work(run: Command, tmp_path: Path, weights: list[str]) -> None:

@@ -110,7 +110,7 @@ def test_few_images_are_shown_in_seeded_views_of_each_and_search_views_are_other
     assert set(shown.image.tolist()) <= {number for number, label in enumerate(images.labels) if label == 2}
     assert torch.equal(shown.pixels, again.pixels)
     assert not any(torch.equal(one, other) for one in shown.pixels for other in others.pixels)
-    with pytest.raises(UserError, match="not one of the 24 images is labelled '7'"):
+    with pytest.raises(UserError, match="not one of the 24 images is labelled 'class 7'"):
         right_views(model, images, 7, 5)
 
 
