@@ -15,8 +15,8 @@ from featviz.classifier import feature_layer, find_classifier
 from featviz.effects import ClassEffects
 from featviz.errors import UserError, unknown
 from featviz.keep import Under
-from featviz.maximize import generator_for
 from featviz.models import Model
+from featviz.seeds import generator_for
 from featviz.trunk import Trunk
 
 from .classes import members
@@ -31,7 +31,7 @@ WHOLE, DISCRIMINATIVE, CONFUSING, RANDOM, CHOSEN = "whole", "discriminative", "c
 # 8 x 8 cells, as in the article, and so few that each can be drawn large and long; many vectors, since few belong to
 # one class; the least number in a cell by how many there are (0). The rate: at 0.15 late layers' icons burn (2 % of
 # their pixels black or white, against none) and score less.
-DEFAULTS: dict[str, Any] = {"grid": (8,), "samples": 20_000, "min_count": 0, "icon": 112, "steps": 192, "lr": 0.08}
+DEFAULTS: dict[str, Any] = {"grid": (8,), "samples": 20_000, "min_count": 0, "icon": 112, "steps": 160, "lr": 0.12}
 _LEAST = 5
 RULES = {
     "rank": "those that affect the class the most of all",

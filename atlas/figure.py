@@ -58,7 +58,7 @@ def _figures(entry: Certificate) -> str:
     if entry.gain is not None:
         parts[0] = f"gain {entry.gain:.1f}"
     if entry.robustness is not None:
-        parts.append(f"robust {entry.robustness:.0%}")
+        parts.append(f"{entry.robustness:.0%} of clean")
     if entry.rank is not None:
         parts.append(f"rank {entry.rank}")
     return "dead, " * bool(entry.dead) + ", ".join(parts)

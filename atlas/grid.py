@@ -20,8 +20,9 @@ class Cell:
     `count`: how many vectors fell in; `xy`: the mean of their points (x to the right, y down, in the unit square);
     `mean`: (c,) mean of their raw activations; `exemplars`: (image, row, column) of the members nearest to the mean by
     cosine, best first; `nearest`: which vectors those are, by their row in the sample; `top`: (class, effect) pairs,
-    strongest first, where effects are known; `score`: how well the icon does its job, the cosine between the whitened
-    mean and the activation that the icon causes, in [-1, 1].
+    strongest first, where effects are known; `score`: how well the icon does its job, the cosine, in [-1, 1], between
+    the whitened mean and the activation that the icon causes, its mean over `robust_views`; `clean`: in one pass of the
+    icon as it is.
     """
 
     level: int
@@ -33,6 +34,7 @@ class Cell:
     exemplars: tuple[tuple[int, int, int], ...] = ()
     top: tuple[tuple[int, float], ...] = ()
     score: float | None = None
+    clean: float | None = None
     nearest: tuple[int, ...] = ()
 
     @property

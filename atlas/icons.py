@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -11,15 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featviz import color
 from featviz.batch_size import chunk_by_trying, chunk_for
-from featviz.canvas import DECAY, Fourier
+from featviz.canvas import DECAY, Fourier, calm
 from featviz.engine import LOCAL, Engine, Place, Report, Work, blocks, kept_map, shares
 from featviz.keep import NOWHERE, Arrays, Keep
-from featviz.maximize import maximize, score
+from featviz.maximize import maximize
 from featviz.models import Model
 from featviz.objectives import Objective, cosine, direction, within
 from featviz.progress import Progress, silent
-from featviz.transforms import Affine
+from featviz.robust import robust_score, score
+from featviz.seeds import generator_for
+from featviz.transforms import Chain, views
 from featviz.trunk import Precision, Trunk
 
 from .grid import Cell
@@ -28,6 +32,10 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 # Vectors at once in double precision: of ImageNet's, all would not fit into memory.
 _ROWS = 16_384
+# How an icon is looked at while it is drawn (`icon_views`).
+ICON_SCALE, ICON_SHIFT, ICON_NOISE = (0.8, 1.25), 1 / 16, 0.3
+# Where icons begin: waves over the map, alike within `REACH` cells, with `COARSE` values per side, and so strong.
+WAVES, REACH, COARSE, STRENGTH = 512, 2.0, 6, 0.5
 
 
 def whitener(vectors: Floats, *, ridge: float = 0.05) -> Tensor:
@@ -56,7 +64,7 @@ def draw_icons(
     icon: int = 80,
     steps: int = 128,
     attempts: int = 1,
-    lr: float = 0.15,
+    lr: float = 0.12,
     power: float = 4.0,
     seed: int = 0,
     precision: Precision = "float32",
@@ -64,25 +72,26 @@ def draw_icons(
     keep: Keep = NOWHERE,
     engine: Engine = LOCAL,
     progress: Progress = silent,
-) -> tuple[Bytes, Floats]:
-    """The cells' icons (n, icon, icon, 3) and their scores (n,), cosines in [-1, 1].
+) -> tuple[Bytes, Floats, Floats]:
+    """The cells' icons (n, icon, icon, 3), their scores and their clean scores, (n,) each: cosines in [-1, 1].
 
     whitening: (c, c) from `whitener`. channels: of the layer, the c that means and whitening are of, None for all: the
-    pictures then excite those alone, and the others count neither for the objective nor for the score. The score is
-    measured in one clean pass of the unaltered network on the icon as it is saved. keep: takes each block of icons.
-    engine: where they are drawn.
+    pictures then excite those alone, and the others count neither for the objective nor for the score. Scores are those
+    of the icon as it is saved in the unaltered network, the mean over `robust_views` and in one pass. keep: takes each
+    block of icons. engine: where they are drawn.
     """
     if not cells:
-        return np.empty((0, icon, icon, 3), np.uint8), np.empty(0, np.float32)
+        return np.empty((0, icon, icon, 3), np.uint8), np.empty(0, np.float32), np.empty(0, np.float32)
     drawing = _IconDrawing(
-        model, layer, torch.from_numpy(np.stack([cell.mean for cell in cells])), tuple(cell.key for cell in cells),
-        whitening, None if channels is None else tuple(channels), icon, steps, attempts, lr, power, seed, precision,
-        compiled,
+        model, layer, torch.from_numpy(np.stack([cell.mean for cell in cells])),
+        icon_starts(cells, seed, icon, model.preprocess.channels), whitening,
+        None if channels is None else tuple(channels), icon, steps, attempts, lr, power, seed, precision, compiled,
     )  # fmt: skip
     jobs = blocks("icons", len(cells), 2 * chunk_for((icon, icon), model.device))
     report = shares(progress, "drawing icons", [len(block) for block in jobs.values()])
     made = [arrays for _, arrays in kept_map(engine, keep, drawing, jobs, report)]
-    return np.concatenate([each["images"] for each in made]), np.concatenate([each["scores"] for each in made])
+    images, scores, clean = (np.concatenate([each[key] for each in made]) for key in ("images", "scores", "clean"))
+    return images, scores, clean
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ class _IconDrawing:
     model: Model
     layer: str
     means: Tensor
-    keys: tuple[str, ...]
+    starts: Tensor
     whitening: Tensor
     channels: tuple[int, ...] | None
     icon: int
@@ -121,8 +130,8 @@ class _IconDrawing:
             chunk = best_chunk(max(map(len, jobs), default=1))
             for number, block in enumerate(jobs):
                 images = self._drawn(model, wish, trunk, block, chunk, partial(report, number))
-                scores = score(clean, measure, images, block)
-                yield {"images": as_rgb(images), "scores": scores.numpy()}
+                robust, plain = (each(clean, measure, images, block).numpy() for each in (robust_score, score))
+                yield {"images": as_rgb(images), "scores": robust, "clean": plain}
 
         return work
 
@@ -138,13 +147,15 @@ class _IconDrawing:
         return maximize(
             model,
             wish,
-            keys=self.keys,
+            # One key for all: that neighbours are drawn in the same views keeps them alike.
+            keys=["icon"] * len(self.starts),
+            start=self.starts,
             pictures=block,
             size=self.icon,
             steps=self.steps,
             lr=self.lr,
-            canvas=partial(Fourier, decay=DECAY),
-            transform=icon_transform(self.icon),
+            canvas=calm(partial(Fourier, decay=DECAY)),
+            transform=icon_views(self.icon),
             attempts=self.attempts,
             seed=self.seed,
             chunk=chunk,
@@ -153,9 +164,29 @@ class _IconDrawing:
         ).images
 
 
-def icon_transform(icon: int) -> Affine:
-    """Shifts grow with the icon, as a fixed number of pixels would hide more of a small one."""
-    return Affine(shift=icon / 16, scale=(0.9, 1.1), degrees=10)
+def icon_views(icon: int) -> Chain:
+    """What an icon must survive: its middle counts, so it moves and changes its size less than other pictures."""
+    return views(icon, scale=ICON_SCALE, shift=ICON_SHIFT, noise=ICON_NOISE, share=1)
+
+
+def icon_starts(cells: Sequence[Cell], seed: int, icon: int, channels: int) -> Tensor:
+    """(cells, channels, icon, icon) in [0, 1]: a smooth random field over the map, where each icon begins.
+
+    Neighbouring cells hold like activations; where they begin alike, their icons stay alike. Every coarse pixel of a
+    start is a sum of waves over the map, of random directions and lengths around `REACH`: a cell's start depends on
+    its place and the seed alone, and cells that lie further apart share nothing.
+    """
+    generator = generator_for(seed, "starts of icons")
+    frequencies = torch.randn(2, WAVES, generator=generator) / REACH
+    phases = torch.rand(WAVES, generator=generator) * 2 * math.pi
+    weights = torch.randn(WAVES, channels * COARSE**2, generator=generator) * math.sqrt(2 / WAVES)
+    # In cells: grids of all sizes are equally smooth.
+    places = torch.tensor([[cell.col, cell.row] for cell in cells], dtype=torch.float32)
+    # One by one: a product of several rows may differ in its last bits.
+    field = torch.stack([torch.cos(place @ frequencies + phases) @ weights for place in places])
+    coarse = field.reshape(len(cells), channels, COARSE, COARSE)
+    fine = torch.nn.functional.interpolate(coarse, (icon, icon), mode="bicubic", align_corners=False)
+    return color.to_rgb(STRENGTH * fine).sigmoid() if channels == 3 else (STRENGTH * fine).sigmoid()
 
 
 def as_rgb(images: Tensor) -> Bytes:

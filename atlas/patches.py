@@ -14,9 +14,9 @@ from torch import Tensor
 
 from featviz.errors import UserError
 from featviz.layers import OUTPUT
-from featviz.maximize import generator_for
 from featviz.models import Model
 from featviz.progress import Progress, silent
+from featviz.seeds import generator_for
 from featviz.trunk import Trunk
 from search.decode import cut
 from search.images import Images

@@ -13,19 +13,19 @@ import numpy as np
 from torch import Tensor
 
 from featviz.certificate import Certificate, from_json
-from featviz.drawing import Drawing
+from featviz.drawing import EXEMPLAR, Drawing
 from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
 from featviz.mis import feature_extractor
 from featviz.models import Model, Preprocess
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
-from featviz.superstimuli import check, render
+from featviz.superstimuli import Start, check, render
 from featviz.units import Unit, parse_units
 from search.decode import cut, open_upright
 from search.images import Images, open_images
 from search.loading import Skipped
-from search.reference import natural_spectrum, references
+from search.reference import natural_spectrum, references, strongest_parts, strongest_views
 
 from .claim import claim, file_digest, identify
 from .explorer import render_page
@@ -70,6 +70,12 @@ def render_units(
         spectrum = found.spectrum
     elif run.natural is not None:
         spectrum = natural_spectrum(model, run.natural, workers=workers, progress=progress)
+    start: Start = run.start
+    photographs = {}
+    if found is not None and run.images is not None and (run.drawing.like or run.drawing.start == EXEMPLAR):
+        photographs = strongest_views(model, run.images, found.units)
+        if run.drawing.start == EXEMPLAR:
+            start = strongest_parts(model, photographs)
     clock.lap("images")
     certificates = render(
         model,
@@ -78,7 +84,8 @@ def render_units(
         run.drawing,
         references=None if found is None else found.units,
         spectrum=spectrum,
-        start=run.start,
+        start=start,
+        photographs=photographs,
         similarity=run.similarity,
         engine=engine,
         progress=progress,
@@ -118,9 +125,12 @@ class _Run:
             raise UserError("name at least one unit, such as blocks.5:12 or class:tabby.")
         if similarity is not None and images is None:
             raise UserError("the interpretability score is measured on photographs: give --images too.")
+        if images is None and (drawing.like or drawing.start == EXEMPLAR):
+            raise UserError("--like photographs and --start exemplar take those of a data set: give --images.")
         check(model, wanted, drawing)
         judge = feature_extractor(similarity, device=str(model.device)) if isinstance(similarity, str) else similarity
-        start = _start(drawing.start, model.preprocess) if drawing.start else None
+        file = drawing.start not in ("", EXEMPLAR)
+        start = _start(drawing.start, model.preprocess) if file else None
         against = None if images is None else open_images(images)
         # Without images of the user's, the canvas maco takes its spectrum from the embedded photographs.
         natural = against or (open_images("photos") if drawing.canvas == "maco" else None)
@@ -135,7 +145,7 @@ class _Run:
     @property
     def identity(self) -> dict[str, Any]:
         vectors = sorted({unit.vectors for unit in self.units if unit.vectors})
-        start = file_digest(self.drawing.start) if self.drawing.start else ""
+        start = file_digest(self.drawing.start) if self.start is not None else self.drawing.start
         return identify(
             "render", self.model, self.images,
             units=[str(unit) for unit in self.units],

@@ -109,7 +109,7 @@ class Atlas:
         caption = f"{self.caption(panel.level)}; icon area by number of activations"
         scores = [cell.score for cell in panel.cells if cell.score is not None]
         if scores:
-            score = "score (cosine of the icon's own activation with the cell's whitened mean): median"
+            score = "score (cosine of the icon's activation with the cell's whitened mean, over noisy views): median"
             caption += f"\n{score} {np.median(scores):.2f}"
         if panel.labels:
             caption += "; labels: the class that the cell's activations have the largest effect on"
@@ -324,6 +324,7 @@ def _entry(cell: Cell) -> dict[str, Any]:
         "exemplars": [list(place) for place in cell.exemplars],
         "nearest": list(cell.nearest),
         "score": None if cell.score is None else round(cell.score, 6),
+        "clean": None if cell.clean is None else round(cell.clean, 6),
     }
 
 
@@ -339,6 +340,7 @@ def _cell(entry: Mapping[str, Any], means: Mapping[str, NDArray[np.float32]]) ->
         tuple((place[0], place[1], place[2]) for place in entry["exemplars"]),
         tuple((pair[0], pair[1]) for pair in entry["top"]),
         entry["score"],
+        entry.get("clean"),
         tuple(entry["nearest"]),
     )
 

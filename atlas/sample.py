@@ -16,9 +16,9 @@ from featviz.effects import ClassEffects, class_effects
 from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
 from featviz.keep import NOWHERE, Keep
-from featviz.maximize import generator_for
 from featviz.models import Model
 from featviz.progress import Progress, silent
+from featviz.seeds import generator_for
 from featviz.trunk import Precision, Trunk
 from search.decode import Box
 from search.images import Images

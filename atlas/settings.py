@@ -44,7 +44,7 @@ class Settings:
     min_count: int = 5
     reducer: str = "umap"
     attempts: int = 1
-    lr: float = 0.15
+    lr: float = 0.12
     power: float = 4.0
     ridge: float = 0.05
     effects: bool = True

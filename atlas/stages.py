@@ -18,10 +18,10 @@ from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
 from featviz.keep import NOWHERE, Keep
 from featviz.layers import find_layer
-from featviz.maximize import generator_for
 from featviz.models import Model
 from featviz.pooling import max_pools
 from featviz.progress import Progress, silent
+from featviz.seeds import generator_for
 from featviz.trunk import Trunk
 from search.image_set import first_views
 from search.images import Images
@@ -137,7 +137,7 @@ class Stages:
         channels: of the layer, those that the vectors hold; None for all.
         """
         wanted = self.settings
-        pictures, scores = draw_icons(
+        pictures, scores, clean = draw_icons(
             self.model,
             wanted.layer,
             cells,
@@ -155,8 +155,8 @@ class Stages:
             engine=self.engine,
             progress=self.progress,
         )
-        scored = (replace(cell, score=float(score)) for cell, score in zip(cells, scores, strict=True))
-        return tuple(scored), pictures
+        each = zip(cells, scores.tolist(), clean.tolist(), strict=True)
+        return tuple(replace(cell, score=robust, clean=plain) for cell, robust, plain in each), pictures
 
 
 def median_score(cells: Sequence[Cell]) -> float | None:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from atlas.icons import DECAY, icon_transform
+from atlas.icons import DECAY, icon_views
 from featviz import Model, Trunk, load_model, maximize, objectives
 from featviz.canvas import Fourier
 from search.scan import CPU_BATCH
@@ -61,7 +61,7 @@ def icons(model: Model, layer: str, size: int, pictures: int, steps: int) -> Wor
     trunk = Trunk(model, [layer])
     width = trunk.map_size(layer)[0]
     wish = objectives.direction(layer, torch.randn(pictures, width, generator=torch.Generator().manual_seed(0)))
-    canvas, transform = partial(Fourier, decay=DECAY), icon_transform(size)
+    canvas, transform = partial(Fourier, decay=DECAY), icon_views(size)
 
     def work(chunk: int) -> int:
         maximize(model, wish, size=size, steps=steps, canvas=canvas, transform=transform, chunk=chunk, trunk=trunk)

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.functional import center_crop
 
 from featviz import Model, Objective, Trunk
-from featviz.maximize import score
+from featviz.robust import robust_score, score
 from search import Images
 from search.decode import central_box, cut
 
@@ -108,7 +108,13 @@ def to_bytes(pictures: NDArray[np.floating]) -> Tensor:
 
 
 def judge(model: Model, objective: Objective) -> Callable[[Tensor], Tensor]:
-    """The objective of 8-bit images in one clean pass of the network as it came."""
+    """The objective of 8-bit images by the network as it came, over robust views that no contender draws in."""
+    trunk = Trunk(model, objective.layers, fold=False)
+    return lambda images: robust_score(trunk, objective, images, range(len(images)))
+
+
+def clean_judge(model: Model, objective: Objective) -> Callable[[Tensor], Tensor]:
+    """The same in one pass of the images as they are, which fine texture pleases."""
     trunk = Trunk(model, objective.layers, fold=False)
     return lambda images: score(trunk, objective, images, range(len(images)))
 

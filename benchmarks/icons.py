@@ -109,7 +109,7 @@ def against_lucent(model: Model, *, quick: bool) -> Comparison:
     return Comparison(
         title=f"{len(CHANNELS)} channels of {layer}, {size} px",
         peer="torch-lucent",
-        judged_by="spatial mean of the channel, clean pass",
+        judged_by="spatial mean of the channel, over robust views",
         icons=len(CHANNELS),
         steps=4 if quick else 64,
         judge=judge(model, wish),
@@ -124,13 +124,13 @@ def against_dreamlens(model: Model, *, quick: bool) -> Comparison:
     means = torch.from_numpy(np.stack([cell.mean for cell in cells]))
 
     def draw(networks: Sequence[nn.Module], steps: int) -> Tensor:
-        icons, _ = draw_icons(model, layer, cells, whitening, icon=size, steps=steps)
+        icons, _, _ = draw_icons(model, layer, cells, whitening, icon=size, steps=steps)
         return torch.from_numpy(icons).permute(0, 3, 1, 2)
 
     return Comparison(
         title=f"{len(cells)} directions of {layer}, {size} px",
         peer="dreamlens",
-        judged_by="cosine with the whitened direction, clean pass",
+        judged_by="cosine with the whitened direction, over robust views",
         icons=len(cells),
         steps=4 if quick else 128,
         judge=judge(model, objectives.cosine(layer, means @ whitening)),

@@ -3,10 +3,8 @@
 Three parts, one run, one network (EfficientNet-Lite0). A table goes to standard error, JSON to standard output.
 
 `pace`: milliseconds per icon and step for channels of blocks.3 at 128 px, lucent one by one and in one batch.
-`goal`: seconds until the mean activation of the saved pictures, in a clean pass, reaches what lucent's have after its
-default 512 steps in one batch, its faster way. Ours is drawn with fewer steps at a higher learning rate, its last steps
-without transforms (`settle`); since those buy activation with robustness, the mean over shifted, scaled and turned
-views stands beside it, and ours without `settle` too.
+`goal`: seconds until the mean activation of the saved pictures, over robust views that neither draws in, reaches what
+lucent's have after its default 512 steps in one batch, its faster way; in a clean pass beside it.
 `classes`: superstimuli of ten classes; how many of the saved pictures Lite0, which drew them, and Lite1, which did not,
 put first, and the share of burnt-out values. No peer takes part.
 """
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import OURS, Contender, Lucent, judge, machine, missing, timed
+from common import OURS, Contender, Lucent, clean_judge, judge, machine, missing, timed
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +27,7 @@ from torch import Tensor, nn
 
 from featviz import Model, Trunk, load_model, maximize, objectives
 from featviz.drawing import Drawing
-from featviz.maximize import DEFAULT_TRANSFORM, generator_for
+from featviz.superstimuli import draw as draw_units
 from featviz.units import Unit
 
 LAYER, SIZE = "blocks.3", 128
@@ -37,7 +35,6 @@ LUCENT_STEPS = 512
 NAMES = (
     "tabby", "goldfinch", "tarantula", "school bus", "daisy", "pizza", "grey whale", "castle", "strawberry", "snail",
 )  # fmt: skip
-VIEWS = 4
 
 
 def pace(
@@ -63,19 +60,16 @@ def pace(
 
 
 def goal(
-    model: Model, channels: tuple[int, ...], ours: Sequence[tuple[int, float]], steps: int, say: Callable[[str], None]
+    model: Model, channels: tuple[int, ...], ours: Sequence[int], steps: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Seconds and mean activation, clean and over views, of ours by (steps, settle) and of lucent's after `steps`."""
+    """Seconds and mean activation, over robust views and clean, of ours by steps and of lucent's after `steps`."""
     wish = objectives.channel(LAYER, channels)
-    clean = judge(model, wish)
+    robust, clean = judge(model, wish), clean_judge(model, wish)
 
-    def draw(networks: Sequence[nn.Module], steps: int, settle: float) -> Tensor:
-        return maximize(model, wish, size=SIZE, steps=steps, settle=settle, lr=0.3).images
+    def draw(networks: Sequence[nn.Module], steps: int) -> Tensor:
+        return maximize(model, wish, size=SIZE, steps=steps).images
 
-    contenders = [
-        (Contender(f"{OURS}, {count} steps, settle {settle:g}", partial(draw, settle=settle), copies=0), count)
-        for count, settle in ours
-    ]
+    contenders = [(Contender(f"{OURS}, {count} steps", draw, copies=0), count) for count in ours]
     if missing("torch-lucent") is None:
         contenders += [(entry, steps) for entry in Lucent(model, LAYER, channels, SIZE).contenders()[1:2]]
     rows = {}
@@ -84,36 +78,18 @@ def goal(
         rows[contender.name] = {
             "seconds": round(seconds, 1),
             "steps": count,
+            "over_views": round(float(robust(images).mean()), 2),
             "mean": round(float(clean(images).mean()), 2),
-            "over_views": round(float(over_views(clean, images)), 2),
         }
         say(f"goal: {contender.name}: {rows[contender.name]}")
     return rows
 
 
-def over_views(clean: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """The mean score of shifted, scaled and turned views of 8-bit images, the same changes for every contender."""
-    scores = []
-    for view in range(VIEWS):
-        generators = [generator_for(view, str(number)) for number in range(len(images))]
-        views = DEFAULT_TRANSFORM(images.float() / 255, generators)
-        scores.append(clean((views * 255).round().to(torch.uint8)).mean())
-    return torch.stack(scores).mean()
-
-
 def classes(model: Model, witness: Model, names: Sequence[str], steps: int) -> dict[str, Any]:
     """How many of the classes' saved pictures each network puts first, and the share of burnt-out values."""
     indices = [model.class_index(name) for name in names]
-    drawing = Drawing(steps=steps)
-    unit = Unit("output", indices[0])
-    images = maximize(
-        model,
-        objectives.class_logit(indices),
-        size=drawing.pixels(unit, model),
-        steps=steps,
-        canvas=drawing.maker(unit),
-        transform=drawing.transform(unit, model),
-    ).images
+    drawn = draw_units(model, [Unit("output", index) for index in indices], Drawing(steps=steps))
+    images = torch.cat([torch.from_numpy(arrays["pictures"]) for arrays in drawn.values()])
     first = {}
     for network in (model, witness):
         trunk = Trunk(network, ["output"], fold=False)
@@ -160,11 +136,11 @@ def main() -> None:
     model, witness = load_model(), load_model("efficientnet_lite1")
     quick = options.quick
     channels = tuple(range(0, 6 if quick else 2 * options.channels, 2))
-    ours = [(2, 0.0), (2, 0.5)] if quick else [(100, 0.35), (100, 0.0), (224, 0.0)]
+    ours = [2] if quick else [32, 64, 128]
     result = {
         "pace": pace(model, channels, 2 if quick else 64, max(1, options.repeats), say),
         "goal": goal(model, channels, ours, 3 if quick else LUCENT_STEPS, say),
-        "classes": classes(model, witness, NAMES[: 2 if quick else options.classes], 2 if quick else 256),
+        "classes": classes(model, witness, NAMES[: 2 if quick else options.classes], 2 if quick else Drawing().steps),
     }
     for table in tables(result):
         console.print(table)

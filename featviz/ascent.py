@@ -12,11 +12,14 @@ from torch import Tensor
 from .canvas import Canvas, CanvasMaker
 from .objectives import Activations, Objective
 from .rectifiers import LeakyGradients
-from .transforms import Transform
+from .robust import robust_score
+from .transforms import Transform, at
 from .trunk import Trunk
 
 # A picture that stops early has not beaten its best score by this share of it.
 _PROGRESS = 1e-3
+# Where a picture has several starts, so large a share of the steps shows which of them gets highest.
+SCOUTING = 0.12
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,10 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Ascent:
-    """The loop itself, for one micro-batch at a time."""
+    """The loop itself, for one micro-batch at a time.
+
+    `prior`: a further objective while drawing, which the scores leave out; see `maximize`, also for the rest.
+    """
 
     trunk: Trunk
     objective: Objective
@@ -43,47 +49,43 @@ class Ascent:
     start: Tensor | None = None
     alpha: bool = False
     importance: bool = False
-    settle: float = 0.0
     clip: float | None = None
     patience: int | None = None
+    prior: Objective | None = None
 
     def draw(
-        self, numbers: list[int], generators: list[torch.Generator], report: Callable[[int, Tensor, Canvas], None]
+        self,
+        numbers: list[int],
+        generators: list[torch.Generator],
+        report: Callable[[int, Tensor, Canvas], None],
+        *,
+        others: Sequence[list[torch.Generator]] = (),
     ) -> Drawn:
-        """The pictures `numbers`, one generator each; after each step `report(step, scores, canvas)`."""
-        device = self.trunk.device
-        canvas = self.canvas(generators, self.trunk.preprocess.channels, self.size, device)
-        if self.start is not None:
-            canvas.begin_at(self.start[numbers].to(device))
-        index = torch.tensor(numbers, device=device)
-        peak = canvas.lr if self.lr is None else self.lr
-        optimizer = torch.optim.Adam(canvas.parameters, lr=peak, fused=True)
-        rescued = torch.zeros(len(numbers), dtype=torch.long, device=device)
-        weight = torch.zeros(len(numbers), *self.size, device=device)
-        rest = _Rest(len(numbers), self.patience, device)
-        for step in range(self.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * one_cycle((step + 0.5) / self.steps)
-            images = canvas.images()
-            if self.importance:
-                images.retain_grad()
-            shown = over_noise(images, generators) if self.alpha else images
-            views = self.transform(shown, generators) if step < (1 - self.settle) * self.steps else shown
-            scores, gradients, shut = self._gradients(images, views, index)
-            optimizer.zero_grad()
-            _backward((images, views), gradients)
-            drop_broken(canvas.parameters)
-            if self.clip is not None:
-                clip_each(canvas.parameters, self.clip)
-            drawing = ~rest.resting
-            rest.step(optimizer, canvas.parameters, scores)
-            rescued += shut & drawing
-            if self.importance and images.grad is not None:
-                weight += images.grad.abs().mean(1).nan_to_num(0, 0, 0) * drawing[:, None, None]
-            report(step + 1, scores, canvas)
-            if rest.all:
-                break
-        return self._developed(canvas, rescued, weight)
+        """The pictures `numbers`, one generator each; after each step `report(step, scores, canvas)`.
+
+        others: generators of further starts, of which each picture goes on with the one that gets highest.
+        """
+        run = _Run(self, numbers, generators)
+        if others:
+            self._choose_start(run, [_Run(self, numbers, each) for each in others], report)
+        while run.step < self.steps and not run.rest.all:
+            scores = run.advance()
+            report(run.step, scores, run.canvas)
+        return self._developed(run.canvas, run.rescued, run.weight)
+
+    def _choose_start(self, run: _Run, others: list[_Run], report: Callable[[int, Tensor, Canvas], None]) -> None:
+        """Draw all starts for a while, and have each picture of `run` go on with its best.
+
+        What a start gets to is what its last steps score, a third of them: one step's random views say little.
+        """
+        steps = max(1, round(SCOUTING * self.steps))
+        for each in others:
+            each.scout(steps, lambda step, scores, canvas: None)
+        run.scout(steps, report)
+        for each in others:
+            group = self.objective.group
+            better = _by_group(each.reached, group) > _by_group(run.reached, group)
+            run.take(each, better.repeat_interleave(group))
 
     def _gradients(
         self, images: Tensor, views: Tensor, index: Tensor
@@ -103,14 +105,24 @@ class Ascent:
     def _pass(self, images: Tensor, views: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         shown, seen = (tensor.detach().requires_grad_() for tensor in (images, views))
         pictures = shown[:, :-1] if self.alpha else shown
-        scores = self.objective(Activations(self.trunk(seen), pictures, index))
+        acts = Activations(self.trunk(seen), pictures, index)
+        scores = self.objective(acts)
         wish = scores
+        if self.prior is not None:
+            # In the size of the score, so that one weight suits every unit.
+            wish = wish + scores.detach().abs() * self.prior(acts)
         if self.alpha:
             # A share of the score goes with the opaque area, so that opacity stays where it earns its keep.
-            wish = scores - scores.detach().clamp(min=0) * shown[:, -1].mean((1, 2))
+            wish = wish - scores.detach().clamp(min=0) * shown[:, -1].mean((1, 2))
         if wish.requires_grad:
             (-wish.sum()).backward()  # type: ignore[no-untyped-call]
         return scores.detach(), shown.grad, seen.grad
+
+    def _robust(self, canvas: Canvas, index: Tensor) -> Tensor:
+        """The robust scores (n,) of the pictures as they are now."""
+        images = to_bytes(canvas)
+        pictures = over_grey(images[:, :-1], images[:, -1]) if self.alpha else images
+        return robust_score(self.trunk, self.objective, pictures, index.tolist(), chunk=len(images)).to(index.device)
 
     def _developed(self, canvas: Canvas, rescued: Tensor, weight: Tensor) -> Drawn:
         images = to_bytes(canvas)
@@ -122,6 +134,73 @@ class Ascent:
             opacity,
             (weight / largest).cpu() if self.importance else None,
         )
+
+
+class _Run:
+    """A drawing under way: the canvas, what moves it, and how far it is."""
+
+    def __init__(self, how: Ascent, numbers: list[int], generators: list[torch.Generator]) -> None:
+        device = how.trunk.device
+        self.how, self.generators, self.step = how, list(generators), 0
+        self.canvas = how.canvas(generators, how.trunk.preprocess.channels, how.size, device)
+        if how.start is not None:
+            self.canvas.begin_at(how.start[numbers].to(device))
+        self.index = torch.tensor(numbers, device=device)
+        self.peak = self.canvas.lr if how.lr is None else how.lr
+        self.optimizer = torch.optim.Adam(self.canvas.parameters, lr=self.peak, fused=True)
+        self.rescued = torch.zeros(len(numbers), dtype=torch.long, device=device)
+        self.weight = torch.zeros(len(numbers), *how.size, device=device)
+        self.rest = _Rest(len(numbers), how.patience, device)
+        self.reached = torch.zeros(len(numbers), device=device)
+
+    def advance(self) -> Tensor:
+        """One step of the loop; the scores (n,) of its views."""
+        how, progress = self.how, (self.step + 0.5) / self.how.steps
+        self.step += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.peak * one_cycle(progress)
+        images = self.canvas.images()
+        if how.importance:
+            images.retain_grad()
+        shown = over_noise(images, self.generators) if how.alpha else images
+        views = at(how.transform, progress)(shown, self.generators)
+        scores, gradients, shut = how._gradients(images, views, self.index)
+        self.optimizer.zero_grad()
+        _backward((images, views), gradients)
+        drop_broken(self.canvas.parameters)
+        if how.clip is not None:
+            clip_each(self.canvas.parameters, how.clip)
+        drawing = ~self.rest.resting
+        self.rest.step(self.optimizer, self.canvas.parameters)
+        if self.rest.due(self.step):
+            self.rest.compare(how._robust(self.canvas, self.index))
+        self.rescued += shut & drawing
+        if how.importance and images.grad is not None:
+            self.weight += images.grad.abs().mean(1).nan_to_num(0, 0, 0) * drawing[:, None, None]
+        return scores
+
+    def scout(self, steps: int, report: Callable[[int, Tensor, Canvas], None]) -> None:
+        """So many first steps; `reached` is the mean score over the last third of them."""
+        counted = max(1, steps // 3)
+        for number in range(steps):
+            scores = self.advance()
+            if number >= steps - counted:
+                self.reached += scores.nan_to_num(nan=-torch.inf) / counted
+            report(self.step, scores, self.canvas)
+
+    def take(self, other: _Run, which: Tensor) -> None:
+        """Go on where `other` is with the pictures of `which` (n,)."""
+        with torch.no_grad():
+            for mine, theirs in zip(self.canvas.parameters, other.canvas.parameters, strict=True):
+                mine[which] = theirs[which]
+                for key in ("exp_avg", "exp_avg_sq"):
+                    self.optimizer.state[mine][key][which] = other.optimizer.state[theirs][key][which]
+        for name in ("rescued", "weight", "reached"):
+            getattr(self, name)[which] = getattr(other, name)[which]
+        for name in ("best", "idle"):
+            getattr(self.rest, name)[which] = getattr(other.rest, name)[which]
+        for number in which.nonzero().flatten().tolist():
+            self.generators[number] = other.generators[number]
 
 
 class _Rest:
@@ -141,7 +220,7 @@ class _Rest:
     def all(self) -> bool:
         return self.patience is not None and bool(self.resting.all())
 
-    def step(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor], scores: Tensor) -> None:
+    def step(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
         if self.patience is None:
             optimizer.step()
             return
@@ -151,9 +230,21 @@ class _Rest:
         with torch.no_grad():
             for parameter, old in zip(parameters, before, strict=True):
                 parameter[resting] = old[resting]
-        better = scores > self.best + _PROGRESS * self.best.abs().nan_to_num(posinf=0)
+        self.idle = self.idle + 1
+
+    def due(self, step: int) -> bool:
+        """Whether scores are compared after this step: four times within the patience."""
+        return self.patience is not None and step % max(1, self.patience // 4) == 0
+
+    def compare(self, scores: Tensor) -> None:
+        """A picture that does not rest and has a better score than ever is not idle."""
+        better = (scores > self.best + _PROGRESS * self.best.abs().nan_to_num(posinf=0)) & ~self.resting
         self.best = torch.where(better, scores, self.best)
-        self.idle = torch.where(better & ~resting, 0, self.idle + 1)
+        self.idle = torch.where(better, 0, self.idle)
+
+
+def _by_group(scores: Tensor, group: int) -> Tensor:
+    return scores.view(-1, group).sum(1)
 
 
 def one_cycle(progress: float) -> float:
@@ -200,6 +291,12 @@ def to_bytes(canvas: Canvas) -> Tensor:
     """The canvas's images as a PNG holds them: uint8 (n, channels, h, w) on the CPU."""
     with torch.no_grad():
         return (canvas.images() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def over_grey(images: Tensor, alpha: Tensor) -> Tensor:
+    """8-bit images (n, channels, h, w) over the grey in the middle, by their opacity (n, h, w): what a reader sees."""
+    share = alpha[:, None].float() / 255
+    return (images.float() * share + 128 * (1 - share)).round().to(torch.uint8)
 
 
 def _backward(tensors: tuple[Tensor, Tensor], gradients: tuple[Tensor | None, Tensor | None]) -> None:

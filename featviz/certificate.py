@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,36 +12,39 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .maximize import DEFAULT_TRANSFORM, generator_for
+from .contrast import PHOTOGRAPHS, ColorRange, contrast, saturation
 from .mis import Queries
 from .models import Model
 from .objectives import look
 from .path_similarity import NaturalPath, Step, path_similarity
+from .robust import robust_views
 from .spectrum import slopes
 from .trunk import Trunk
 from .units import Unit
 
-# How many transformed views the robustness is a mean over.
-ROBUSTNESS_VIEWS = 8
-
 
 @dataclass(frozen=True)
 class Certificate:
-    """Evidence for one picture, measured on the saved 8-bit file in one clean pass of the unaltered network.
+    """Evidence for one picture, measured on the saved 8-bit file by the unaltered network.
 
-    `activation`: the unit's own activation (of a negative unit: its opposite), None where it is not finite;
-    `robustness`: its mean over shifted, scaled and turned views, as a share of the activation; `rank`: the unit's place
-    among the layer's channels on its picture, 1 the highest; `selectivity`: how many standard deviations it lies above
-    the mean channel (both None for directions); with a data set, channels are first standardised by their mean and
-    deviation over it. `saturated`: share of the values below 2 or above 253; `slope`: exponent of the picture's
-    spectrum. A picture with an opacity is measured over the grey in the middle.
+    `activation`: the unit's own activation (of a negative unit: its opposite), its mean over noisy, zoomed, turned,
+    blurred and compressed views (`robust_views`), None where it is not finite. `clean`: in one pass of the picture as
+    it is, which rewards texture that this one network likes and nobody else; `robustness`: activation / clean. `rank`:
+    the unit's place among the layer's channels on its picture, 1 the highest; `selectivity`: how many standard
+    deviations it lies above the mean channel (both None for directions); with a data set, channels are first
+    standardised by their mean and deviation over it. `saturated`: share of the values below 2 or above 253;
+    `contrast`: the mean standard deviation of the channels; `saturation`: the mean spread of a pixel's channels;
+    `natural`: whether the contrast of every channel lies between the 5th and the 95th percentile of the data set's
+    images, without one of ImageNet's photographs; `slope`: exponent of the picture's spectrum. A picture with an
+    opacity is measured over the grey in the middle.
 
-    Against a data set, else None: `dataset_max`; `gain`: activation / dataset_max, where that is above 0; `z`:
-    (activation - median) / (dataset_max - median), which a signed unit needs; `percentile`: share of images below it,
-    in percent; `dead`: it does not exceed the data set's median; `slope_error`: distance of the slope from the images'
-    mean; `path_similarity`: layer -> how like the path of the images that excite the unit the picture's own path
-    through the network is; `mis`, `mis_accuracy`: mechanistic interpretability score, where
-    the unit's opposite is drawn too. None of them alone is quality.
+    Against a data set, else None: `dataset_max`: the highest activation, over the very same views, of the few images
+    that excite the unit the most; `gain`: activation / dataset_max, where that is above 0. By clean passes:
+    `clean_max`, the highest of all images; `z`: (clean - median) / (clean_max - median), which a signed unit needs;
+    `percentile`: share of images below it, in percent; `dead`: it does not exceed the data set's median;
+    `slope_error`: distance of the slope from the images' mean; `path_similarity`: layer -> how like the path of the
+    images that excite the unit the picture's own path through the network is; `mis`, `mis_accuracy`: mechanistic
+    interpretability score, where the unit's opposite is drawn too. None of them alone is quality.
 
     `label`: the class's name, else empty; `facet`: number of the picture among several of one unit, from 1;
     `rescued`: steps at which no gradient reached it.
@@ -51,13 +54,18 @@ class Certificate:
     label: str
     file: str
     activation: float | None
+    clean: float | None
     robustness: float | None
     rank: int | None
     selectivity: float | None
     saturated: float
     slope: float
+    contrast: float = 0.0
+    saturation: float = 0.0
+    natural: bool | None = None
     dataset_max: float | None = None
     gain: float | None = None
+    clean_max: float | None = None
     z: float | None = None
     percentile: float | None = None
     dead: bool | None = None
@@ -75,9 +83,10 @@ class Reference:
     """What a data set says about one unit.
 
     `values`: (images,) its activation on each; `images`: (images,) their numbers; `mean`, `deviation`: (channels,) of
-    its layer's channels, looked at where the unit is; `slope`: mean exponent of the images' spectra; `path`: the
-    photographs that excite it the most and others on their way through the network; `queries`: photographs for the
-    interpretability score.
+    its layer's channels, looked at where the unit is; `slope`: mean exponent of the images' spectra; `robust_max`: the
+    highest robust activation of the images that excite it the most; `colors`: what contrast and saturation the images
+    have; `path`: the photographs that excite it the most and others on their way through the network; `queries`:
+    photographs for the interpretability score.
     """
 
     values: NDArray[np.float32]
@@ -87,6 +96,8 @@ class Reference:
     path: NaturalPath | None = None
     queries: Queries | None = None
     images: NDArray[np.int64] | None = None
+    robust_max: float | None = None
+    colors: ColorRange | None = None
 
 
 def from_json(entry: Mapping[str, Any]) -> Certificate:
@@ -115,11 +126,9 @@ def certify(
     image = picture[None].to(trunk.device).float() / 255
     with torch.inference_mode():
         maps = trunk(image)
-        activation = float(values(unit, maps[unit.layer]))
-        generators = [generator_for(seed, f"robustness {number}") for number in range(ROBUSTNESS_VIEWS)]
-        views = DEFAULT_TRANSFORM(image.expand(ROBUSTNESS_VIEWS, -1, -1, -1), generators)
-        robust = float(values(unit, trunk(views)[unit.layer]).mean())
-    known = math.isfinite(activation)
+        clean = float(values(unit, maps[unit.layer]))
+        activation = float(robust_values([unit], trunk, image)[0])
+    known = math.isfinite(clean) and math.isfinite(activation)
     every = look(maps[unit.layer], unit.position)[0].float().cpu()
     rank, selectivity = _place(unit, every, reference) if known else (None, None)
     slope = float(slopes(image.cpu()))
@@ -129,12 +138,16 @@ def certify(
         label=label,
         file=file,
         activation=activation if known else None,
-        robustness=robust / activation if activation > 0 and math.isfinite(robust) else None,
+        clean=clean if known else None,
+        robustness=activation / clean if known and clean > 0 else None,
         rank=rank,
         selectivity=selectivity,
         saturated=float(((picture < 2) | (picture > 253)).float().mean()),
         slope=slope,
-        **(_against(activation, reference) if known else {"dead": True}),
+        contrast=float(contrast(image.cpu()).mean()),
+        saturation=float(saturation(image.cpu())[0]),
+        natural=_natural(image[0].cpu(), reference),
+        **(_against(activation, clean, reference) if known else {"dead": True}),
         slope_error=None if reference is None or reference.slope is None else abs(slope - reference.slope),
         path_similarity=None if path is None else path_similarity(_means(maps, path), path),
         facet=facet,
@@ -146,6 +159,12 @@ def certify(
 def values(unit: Unit, maps: Tensor) -> Tensor:
     """The unit's activation (n,) in maps (n, c, h, w)."""
     return unit.activation(look(maps, unit.position))
+
+
+def robust_values(units: Sequence[Unit], trunk: Trunk, images: Tensor) -> Tensor:
+    """The units' robust activation (units, n) on images (n, channels, h, w) in [0, 1]: the mean over their views."""
+    seen = [trunk(view) for view in robust_views(images)]
+    return torch.stack([torch.stack([values(unit, maps[unit.layer]) for maps in seen]).mean(0) for unit in units])
 
 
 def certificate_trunk(model: Model, layer: str, path: list[str] | None = None) -> Trunk:
@@ -170,17 +189,25 @@ def _place(unit: Unit, every: Tensor, reference: Reference | None) -> tuple[int 
     return int((every > own).sum()) + 1, z if z is not None and math.isfinite(z) else None
 
 
-def _against(activation: float, reference: Reference | None) -> dict[str, Any]:
+def _natural(image: Tensor, reference: Reference | None) -> bool | None:
+    """Whether each channel's contrast is one that images have; None for channels of which nothing is known."""
+    colors = PHOTOGRAPHS if reference is None or reference.colors is None else reference.colors
+    return colors.holds(image)[0] if len(colors.contrast) == len(image) else None
+
+
+def _against(activation: float, clean: float, reference: Reference | None) -> dict[str, Any]:
     if reference is None or not len(reference.values):
         return {}
     highest, median = float(reference.values.max()), float(np.median(reference.values))
+    robust = reference.robust_max
     return {
-        "dataset_max": highest,
-        "gain": activation / highest if highest > 0 else None,
-        "z": (activation - median) / (highest - median) if highest > median else None,
-        "percentile": float((reference.values < activation).mean() * 100),
+        "dataset_max": robust,
+        "gain": activation / robust if robust is not None and robust > 0 else None,
+        "clean_max": highest,
+        "z": (clean - median) / (highest - median) if highest > median else None,
+        "percentile": float((reference.values < clean).mean() * 100),
         # Not above the median: of a unit behind a rectifier that never opens, both are 0.
-        "dead": not activation > median,
+        "dead": not clean > median,
     }
 
 

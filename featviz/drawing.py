@@ -8,16 +8,21 @@ from typing import Literal, get_args
 
 from .canvas import CANVASES, DECAY, CanvasMaker, Fourier, canvas_maker
 from .errors import UserError, unknown
-from .maximize import DEFAULT_TRANSFORM
 from .models import Model
 from .spectrum import Spectrum
-from .transforms import Affine
+from .transforms import Chain, views
 from .trunk import Precision
 from .units import Unit
 
+Like = Literal["", "photographs"]
 Transparency = Literal["none", "learned", "importance"]
-# The exponent of 1 / f for classes: with DECAY their objects drown in large blotches.
-CLASS_DECAY = 1.3
+CLASS_STARTS = 3
+# How much it counts that a picture's channels lie where the network met them in training (`familiarity`).
+FAMILIARITY = 3.0
+# And, where that is wanted, that the picture's layers see what they see in photographs (`likeness`).
+LIKENESS = 2.0
+# `start` where every picture begins at what excites its unit the most.
+EXEMPLAR = "exemplar"
 
 
 @dataclass(frozen=True)
@@ -26,19 +31,21 @@ class Drawing:
 
     `size` 0: the network's own input size for classes and neurons, 128 for channels; `lr` 0: the canvas's own;
     `diversity`: so many pictures per unit, unlike each other; `transparency`: `learned`, an opacity is drawn with the
-    picture, or `importance`, what moved the unit is opaque; `start`: an image file to begin at; `precision` and
+    picture, or `importance`, what moved the unit is opaque; `start`: an image file to begin at, or `exemplar`, the part
+    of an image that excites the unit the most; `like`: `photographs`, drawn like those that excite it the most (both
+    take a data set); `precision` and
     `compiled`: see `Trunk`. The other fields are `maximize`'s.
     """
 
     canvas: str = "fourier"
     size: int = 0
-    steps: int = 256
+    steps: int = 360
     lr: float = 0.0
     attempts: int = 1
     diversity: int = 1
     transparency: Transparency = "none"
     start: str = ""
-    settle: float = 0.0
+    like: Like = ""
     precision: Precision = "float32"
     compiled: bool = False
     seed: int = 0
@@ -63,10 +70,10 @@ class Drawing:
             raise UserError(f"--diversity lies between 1 and 16; got {self.diversity}.")
         if self.transparency not in get_args(Transparency):
             raise unknown("transparency", self.transparency, list(get_args(Transparency)))
+        if self.like not in get_args(Like):
+            raise unknown("thing to be like", self.like, list(get_args(Like))[1:])
         if self.precision not in get_args(Precision):
             raise unknown("precision", self.precision, list(get_args(Precision)))
-        if not 0 <= self.settle <= 1:
-            raise UserError(f"--settle is a share of the steps, from 0 to 1; got {self.settle}.")
 
     def pixels(self, unit: Unit, model: Model) -> tuple[int, int]:
         """(height, width) of the unit's picture."""
@@ -74,17 +81,19 @@ class Drawing:
             return (self.size, self.size)
         return model.preprocess.size if unit.position is not None or unit.is_class else (128, 128)
 
-    def transform(self, unit: Unit, model: Model) -> Affine:
-        """What the unit's picture must survive.
+    def transform(self, unit: Unit, model: Model) -> Chain:
+        """What the unit's picture must survive; a neuron's has to keep its place in the map, others move."""
+        side = min(self.pixels(unit, model))
+        if unit.position is not None:
+            return views(side, scale=(0.8, 1.25), shift=1 / 16, share=1)
+        return views(side)
 
-        A class is one thing of any size anywhere, so it is looked at from near and far; a channel repeats itself.
-        """
-        if not unit.is_class:
-            return DEFAULT_TRANSFORM
-        return Affine(shift=min(self.pixels(unit, model)) / 5, scale=(0.6, 1.4), degrees=15)
+    def starts(self, unit: Unit) -> int:
+        """How many starts the unit's picture has: of a class, some starts are caught where the class is not."""
+        return CLASS_STARTS if unit.is_class and not self.start else 1
 
-    def maker(self, unit: Unit, spectrum: Spectrum | None = None) -> CanvasMaker:
+    def maker(self, spectrum: Spectrum | None = None) -> CanvasMaker:
         """The canvas that `canvas` names; `maco` takes a spectrum."""
         if self.canvas == "fourier":
-            return partial(Fourier, decay=CLASS_DECAY if unit.is_class else DECAY)
+            return partial(Fourier, decay=DECAY)
         return canvas_maker(self.canvas, spectrum)

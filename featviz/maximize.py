@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,35 +12,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .ascent import Ascent, to_bytes
+from .ascent import Ascent, over_grey, to_bytes
 from .batch_size import chunk_by_trying, whole_groups
 from .canvas import Canvas, CanvasMaker, canvas_maker, with_alpha
 from .errors import UserError
 from .lucent import Borrowed, as_maker, as_transform, from_lucent_objective, is_lucent_objective
 from .models import Model
-from .objectives import Activations, Objective
+from .objectives import Objective
 from .progress import Progress, silent
-from .transforms import Affine, Transform
+from .robust import robust_score, score
+from .seeds import generator_for
+from .transforms import Transform, views
 from .trunk import Precision, Trunk, out_of_memory
 from .units import objective as unit_objective
 from .units import parse_units
 from .watch import Moment
-
-DEFAULT_TRANSFORM = Affine(shift=8, scale=(0.9, 1.1), degrees=10)
 
 
 @dataclass(frozen=True)
 class Pictures:
     """Pictures of n targets.
 
-    `images`: (n, channels, h, w) uint8, as a PNG holds them; `scores`: (n,) the objective of those 8-bit images in one
-    pass without transforms; `attempts`: (n,) which attempt was kept; `rescued`: (n,) steps at which no gradient
-    reached the picture and one was let through shut rectifiers. Where asked for, else None: `alpha`: (n, h, w) uint8,
-    opacity; `importance`: (n, h, w) float32, the mean size of the gradient over all steps, its largest value 1.
+    `images`: (n, channels, h, w) uint8, as a PNG holds them; `scores`: (n,) the objective of those 8-bit images, its
+    mean over `robust_views`; `clean`: (n,) in one pass of the images as they are; `attempts`: (n,) which attempt was
+    kept; `rescued`: (n,) steps at which no gradient reached the picture and one was let through shut rectifiers. Where
+    asked for, else None: `alpha`: (n, h, w) uint8, opacity; `importance`: (n, h, w) float32, the mean size of the
+    gradient over all steps, its largest value 1.
     """
 
     images: Tensor
     scores: Tensor
+    clean: Tensor
     attempts: Tensor
     rescued: Tensor
     alpha: Tensor | None = None
@@ -59,14 +60,15 @@ def maximize(
     steps: int = 256,
     lr: float | None = None,
     canvas: str | CanvasMaker | Any = "fourier",
-    transform: Transform | Any = DEFAULT_TRANSFORM,
+    transform: Transform | Any = None,
     start: Tensor | None = None,
     alpha: bool = False,
     importance: bool = False,
-    settle: float = 0.0,
     clip: float | None = None,
     patience: int | None = None,
+    starts: int = 1,
     attempts: int = 1,
+    prior: Objective | None = None,
     seed: int = 0,
     chunk: int | None = None,
     trunk: Trunk | None = None,
@@ -78,17 +80,18 @@ def maximize(
     """Draw the pictures of an objective by gradient ascent.
 
     objective: ours, a unit's address such as `blocks.5:12`, or lucent's; canvas, transform: ours, or lucent's as they
-    are (see `lucent.py`). count: how many pictures, where the
-    objective does not say. keys: a name per picture of the objective; a picture's random draws depend on (seed, key,
-    attempt) alone (default: its number). pictures: which of them to draw (default: all). size: pixels, one side or
-    (height, width). lr: peak of the one-cycle schedule of Adam (default: the canvas's own). start: images in [0, 1] to
-    begin at, one for all or one per picture. alpha: draw an opacity too; what the objective does not need turns
-    transparent. importance: keep how strongly each pixel counted. settle: the last share of the steps goes
-    without transforms, for a higher score that is less robust. clip: largest norm of one picture's gradient.
-    patience: a picture rests once its score has not risen for so many steps. attempts: keep the best of so many, by the
-    score in a clean pass. chunk: pictures per micro-batch; every micro-batch has this size. trunk: an already prepared
-    `Trunk` that reads the objective's layers; else precision and compiled are those of the one made here. watch: called
-    with a `Moment` after every step.
+    are (see `lucent.py`; default transform: `transforms.views`). count: how many pictures, where the objective does not
+    say. keys: a name per picture of the objective; a picture's random draws depend on (seed, key, attempt) alone
+    (default: its number). pictures: which of them to draw (default: all). size: pixels, one side or (height, width).
+    lr: peak of the one-cycle schedule of Adam (default: the canvas's own). start: images in [0, 1] to begin at, one for
+    all or one per picture. alpha: draw an opacity too; what the objective does not need turns transparent. importance:
+    keep how strongly each pixel counted. clip: largest norm of one picture's gradient. patience: a picture rests once
+    its robust score has not risen for so many steps. starts: begin so many times, and go on with the start that gets
+    highest in the first 12 % of the steps. attempts: keep the best of so many, by the robust score. prior: a further
+    objective while drawing, which the scores leave out: |score| * prior is added, the size of the score taken as given,
+    so that one weight of it suits every unit. chunk: pictures per micro-batch; every micro-batch has this size. trunk:
+    an already prepared `Trunk` that reads the layers of objective and prior; else precision and compiled are those of
+    the one made here. watch: called with a `Moment` after every step.
 
     A picture that gets no gradient because its unit's rectifiers are shut gets one through `LeakyGradients`, at the
     steps at which that is so. Where the device runs out of memory, the micro-batch is halved, with a warning.
@@ -99,25 +102,26 @@ def maximize(
     height_width = (size[0], size[1]) if isinstance(size, tuple) else (operator.index(size),) * 2
     if isinstance(maker, Borrowed):
         height_width, chunk = maker.size, maker.batch
-        _check_borrowed(clip, patience, alpha)
+        _check_borrowed(clip, patience, alpha, starts)
     objective = _ours(objective, model, maker.batch if isinstance(maker, Borrowed) else 1)
-    _check(height_width, steps, lr, attempts, settle, clip, patience)
+    _check(height_width, steps, lr, attempts, starts, clip, patience)
     wanted = _Wanted.of(objective, count, keys, pictures)
-    trunk = trunk or Trunk(model, objective.layers, precision=precision, compiled=compiled)
+    read = objective.layers if prior is None else (*dict.fromkeys(prior.layers + objective.layers),)
+    trunk = trunk or Trunk(model, read, precision=precision, compiled=compiled)
     ascent = Ascent(
         trunk=trunk,
         objective=objective,
         canvas=with_alpha(maker) if alpha else maker,
-        transform=as_transform(transform),
+        transform=views(min(height_width)) if transform is None else as_transform(transform),
         size=height_width,
         steps=steps,
         lr=lr,
         start=_started(start, wanted.total, (trunk.preprocess.channels, *height_width)),
         alpha=alpha,
         importance=importance,
-        settle=settle,
         clip=clip,
         patience=patience,
+        prior=prior,
     )
     chunk = whole_groups(chunk or chunk_by_trying(trunk, height_width, len(wanted.numbers)), objective.group)
 
@@ -126,7 +130,7 @@ def maximize(
     while position < len(wanted.numbers):
         numbers = wanted.numbers[position : position + chunk]
         try:
-            kept.append(_best_of(ascent, numbers, wanted, attempts, seed, chunk, position, watch, progress))
+            kept.append(_best_of(ascent, numbers, wanted, attempts, starts, seed, chunk, position, watch, progress))
         except RuntimeError as error:
             if not out_of_memory(error) or isinstance(maker, Borrowed):
                 raise
@@ -149,27 +153,6 @@ def _ours(objective: Objective | Any, model: Model, batch: int) -> Objective:
         f"an objective is one of ours, one of lucent's or a unit's address; got {type(objective).__name__}. "
         "objectives.on(layer, function) makes one of any function of a layer's maps."
     )
-
-
-def generator_for(seed: int, key: str, attempt: int = 0) -> torch.Generator:
-    """A CPU generator whose draws depend on its three arguments alone."""
-    digest = hashlib.sha256(f"{seed}/{attempt}/{key}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
-
-
-def score(trunk: Trunk, objective: Objective, images: Tensor, numbers: Sequence[int], *, chunk: int = 8) -> Tensor:
-    """The objective (n,) of 8-bit images (n, channels, h, w) in one pass without transforms.
-
-    numbers: which picture of the objective each image is.
-    """
-    scores = [torch.empty(0)]
-    chunk = whole_groups(chunk, objective.group)
-    with torch.inference_mode():
-        for start in range(0, len(images), chunk):
-            part = images[start : start + chunk].to(trunk.device).float() / 255
-            index = torch.tensor(list(numbers[start : start + chunk]), device=trunk.device)
-            scores.append(objective(Activations(trunk(part), part, index)).float().cpu())
-    return torch.cat(scores)
 
 
 @dataclass(frozen=True)
@@ -203,6 +186,7 @@ def _best_of(
     numbers: list[int],
     wanted: _Wanted,
     attempts: int,
+    starts: int,
     seed: int,
     chunk: int,
     position: int,
@@ -223,13 +207,14 @@ def _best_of(
                 now = partial(_shown, canvas, each, ascent.trunk.preprocess.channels)
                 watch(Moment(step, attempt, tuple(numbers), scores[:each].cpu(), now))
 
-        generators = [generator_for(seed, wanted.names[number], attempt) for number in padded]
-        drawn = ascent.draw(padded, generators, report)
+        names = [wanted.names[number] for number in padded]
+        generators = [generator_for(seed, name, attempt) for name in names]
+        others = [[generator_for(seed, f"{name} start {n}", attempt) for name in names] for n in range(2, starts + 1)]
+        drawn = ascent.draw(padded, generators, report, others=others)
         images = drawn.images if drawn.alpha is None else over_grey(drawn.images, drawn.alpha)
-        scores = score(ascent.trunk, ascent.objective, images, padded)
-        whole = Pictures(
-            drawn.images, scores, torch.full((len(padded),), attempt), drawn.rescued, drawn.alpha, drawn.importance
-        )
+        robust, clean = (measure(ascent.trunk, ascent.objective, images, padded) for measure in (robust_score, score))
+        which = torch.full((len(padded),), attempt)
+        whole = Pictures(drawn.images, robust, clean, which, drawn.rescued, drawn.alpha, drawn.importance)
         tries.append(_map(whole, lambda value: value[:each]))
     return _best(tries, ascent.objective.group)
 
@@ -255,12 +240,6 @@ def _shown(canvas: Canvas, count: int, channels: int) -> Tensor:
     return to_bytes(canvas)[:count, :channels]
 
 
-def over_grey(images: Tensor, alpha: Tensor) -> Tensor:
-    """8-bit images (n, channels, h, w) over the grey in the middle, by their opacity (n, h, w): what a reader sees."""
-    share = alpha[:, None].float() / 255
-    return (images.float() * share + 128 * (1 - share)).round().to(torch.uint8)
-
-
 def _joined(parts: list[Pictures]) -> Pictures:
     fields: dict[str, Any] = {
         name: None if value is None else torch.cat([getattr(part, name) for part in parts])
@@ -276,7 +255,7 @@ def _stacked(tries: list[Pictures], name: str, chosen: tuple[Tensor, Tensor]) ->
 
 def _none(shape: tuple[int, int, int]) -> Pictures:
     nothing = torch.empty(0, dtype=torch.long)
-    return Pictures(torch.empty(0, *shape, dtype=torch.uint8), torch.empty(0), nothing, nothing)
+    return Pictures(torch.empty(0, *shape, dtype=torch.uint8), torch.empty(0), torch.empty(0), nothing, nothing)
 
 
 def _started(start: Tensor | None, total: int, shape: tuple[int, int, int]) -> Tensor | None:
@@ -304,10 +283,11 @@ def _halved(chunk: int, group: int, error: RuntimeError) -> int:
     return smaller
 
 
-def _check_borrowed(clip: float | None, patience: int | None, alpha: bool) -> None:
-    if clip is not None or patience is not None or alpha:
+def _check_borrowed(clip: float | None, patience: int | None, alpha: bool, starts: int) -> None:
+    if clip is not None or patience is not None or alpha or starts > 1:
         raise UserError(
-            "clip, patience and alpha work picture by picture, which the parameters of lucent's canvas do not tell."
+            "clip, patience, alpha and starts work picture by picture, which the parameters of lucent's canvas do "
+            "not tell."
         )
 
 
@@ -316,17 +296,15 @@ def _check(
     steps: int,
     lr: float | None,
     attempts: int,
-    settle: float,
+    starts: int,
     clip: float | None,
     patience: int | None,
 ) -> None:
     if min(size) < 8:
         raise UserError(f"a picture takes at least 8 x 8 pixels; got {size[0]} x {size[1]}.")
-    if steps < 1 or attempts < 1:
-        raise UserError(f"steps and attempts start at 1; got {steps} and {attempts}.")
+    if steps < 1 or attempts < 1 or starts < 1:
+        raise UserError(f"steps, attempts and starts start at 1; got {steps}, {attempts} and {starts}.")
     if lr is not None and not 0 < lr < 10:
         raise UserError(f"the learning rate lies between 0 and 10; got {lr}.")
-    if not 0 <= settle <= 1:
-        raise UserError(f"settle is a share of the steps, from 0 to 1; got {settle}.")
     if (clip is not None and not clip > 0) or (patience is not None and patience < 1):
         raise UserError(f"clip is above 0 and patience at least 1; got {clip} and {patience}.")

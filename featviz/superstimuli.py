@@ -15,16 +15,19 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from .ascent import over_grey
 from .batch_size import chunk_for, whole_groups
 from .certificate import Certificate, Reference, certificate_trunk, certify
-from .drawing import Drawing
+from .drawing import FAMILIARITY, LIKENESS, Drawing
 from .engine import LOCAL, Engine, Place, Report, Work, shares
 from .errors import UserError
 from .keep import NOWHERE, Arrays, Keep
 from .layers import OUTPUT
-from .maximize import Pictures, maximize, over_grey
+from .likeness import likeness
+from .maximize import Pictures, maximize
 from .mis import features, mechanistic_interpretability
 from .models import Model
+from .norms import familiarity
 from .objectives import Objective, diverse
 from .output import OutputFolder
 from .path_similarity import path_layers
@@ -35,6 +38,8 @@ from .units import Unit, objective
 
 # Importance above this share of a picture's largest is opaque: a few pixels would otherwise leave nothing else to see.
 OPAQUE = 0.3
+# Where pictures begin: one image for all units, one for each, or noise.
+Start = Tensor | Mapping[Unit, Tensor] | None
 
 
 def check(model: Model, units: Sequence[Unit], drawing: Drawing) -> None:
@@ -61,7 +66,8 @@ def render(
     *,
     references: Mapping[Unit, Reference] | None = None,
     spectrum: Spectrum | None = None,
-    start: Tensor | None = None,
+    start: Start = None,
+    photographs: Mapping[Unit, Tensor] | None = None,
     similarity: Model | None = None,
     engine: Engine = LOCAL,
     progress: Progress = silent,
@@ -70,14 +76,18 @@ def render(
 
     A unit's pictures depend on (weights, unit, drawing, spectrum, start) alone: not on what else is drawn, nor on
     interruptions. What a stopped run left is not drawn again. references: what a data set says about each unit.
-    spectrum: for the canvas `maco`. start: (channels, h, w) in [0, 1] to begin at, resized to the pictures' size.
-    similarity: a network whose output is its features, for the interpretability score of units drawn with their
-    opposites. engine: where the pictures are drawn.
+    spectrum: for the canvas `maco`. start: (channels, h, w) in [0, 1] to begin at, resized to the pictures' size, one
+    for all or one for each unit. photographs: (k, channels, h, w) in [0, 1] of each unit, to be drawn like. similarity:
+    a network whose output is its features, for the interpretability score of units drawn with their opposites. engine:
+    where the pictures are drawn.
 
     Olah, Mordvintsev and Schubert 2017, "Feature Visualization"; activation on the saved picture: ours.
     """
     units = list(dict.fromkeys(units))
-    drawn = draw(model, units, drawing, spectrum=spectrum, start=start, keep=folder, engine=engine, progress=progress)
+    drawn = draw(
+        model, units, drawing, spectrum=spectrum, start=start, photographs=photographs, keep=folder, engine=engine,
+        progress=progress,
+    )  # fmt: skip
     certificates = _certify(model, units, drawn, folder, drawing, references or {}, progress)
     if similarity is not None:
         certificates = _interpretability(units, certificates, drawn, references or {}, similarity)
@@ -91,7 +101,8 @@ def draw(
     drawing: Drawing,
     *,
     spectrum: Spectrum | None = None,
-    start: Tensor | None = None,
+    start: Start = None,
+    photographs: Mapping[Unit, Tensor] | None = None,
     keep: Keep = NOWHERE,
     engine: Engine = LOCAL,
     progress: Progress = silent,
@@ -103,7 +114,7 @@ def draw(
     units = list(dict.fromkeys(units))
     drawn: dict[Unit, Arrays] = {}
     for group in _groups(units, drawing, model):
-        how = _GroupDrawing(model, tuple(group), drawing, spectrum, start)
+        how = _GroupDrawing(model, tuple(group), drawing, spectrum, start, photographs or {})
         drawn |= _draw_group(how, keep, engine, len(drawn), len(units), progress)
     return {unit: drawn[unit] for unit in units}
 
@@ -137,11 +148,19 @@ class _GroupDrawing:
     group: tuple[Unit, ...]
     drawing: Drawing
     spectrum: Spectrum | None
-    start: Tensor | None
+    start: Start
+    photographs: Mapping[Unit, Tensor]
 
     @property
     def size(self) -> tuple[int, int]:
         return self.drawing.pixels(self.group[0], self.model)
+
+    def starts(self, facets: int) -> Tensor | None:
+        """Where the pictures begin: one image for all, or one for each."""
+        if self.start is None or isinstance(self.start, Tensor):
+            return None if self.start is None else _resized(self.start, self.size)
+        each = torch.stack([_resized(self.start[unit], self.size) for unit in self.group])
+        return each.flatten(0, 1).repeat_interleave(facets, 0)
 
     @cached_property
     def block(self) -> int:
@@ -152,12 +171,12 @@ class _GroupDrawing:
 
     def __call__(self, place: Place) -> Work:
         model = self.model if place.device is None else self.model.to(place.device)
-        wish, trunk = _objective(model, self.group, self.drawing)
+        wish, prior, trunk = _objective(model, self.group, self.drawing, self.photographs)
         facets, block = self.drawing.diversity, self.block
 
         def work(jobs: Sequence[Sequence[int]], report: Report) -> Iterator[Arrays]:
             for number, units in enumerate(jobs):
-                pictures = self._drawn(model, wish, trunk, units, block * facets, partial(report, number))
+                pictures = self._drawn(model, wish, prior, trunk, units, block * facets, partial(report, number))
                 rows = [slice(place * facets, (place + 1) * facets) for place in range(len(units))]
                 each = [_as_arrays(pictures, part) for part in rows]
                 yield {key: np.stack([arrays[key] for arrays in each]) for key in each[0]}
@@ -168,6 +187,7 @@ class _GroupDrawing:
         self,
         model: Model,
         wish: Objective,
+        prior: Objective | None,
         trunk: Trunk,
         units: Sequence[int],
         chunk: int,
@@ -183,12 +203,13 @@ class _GroupDrawing:
             steps=drawing.steps,
             lr=drawing.lr or None,
             attempts=drawing.attempts,
-            canvas=drawing.maker(unit, self.spectrum),
+            canvas=drawing.maker(self.spectrum),
             transform=drawing.transform(unit, model),
-            start=None if self.start is None else _resized(self.start, self.size),
+            start=self.starts(facets),
             alpha=drawing.transparency == "learned",
             importance=drawing.transparency == "importance",
-            settle=drawing.settle,
+            starts=drawing.starts(unit),
+            prior=prior,
             seed=drawing.seed,
             chunk=chunk,
             trunk=trunk,
@@ -200,17 +221,24 @@ def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(image[None], size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
-def _objective(model: Model, group: Sequence[Unit], drawing: Drawing) -> tuple[Objective, Trunk]:
-    """What excites each of the group's units, `diversity` pictures for each, and the trunk that reads it."""
+def _objective(
+    model: Model, group: Sequence[Unit], drawing: Drawing, photographs: Mapping[Unit, Tensor]
+) -> tuple[Objective, Objective | None, Trunk]:
+    """What excites each of the group's units, `diversity` pictures for each; the prior; and the trunk for both."""
     layer = group[0].layer
     # On a vector of logits there is no texture to tell apart; the layer before them has one.
     texture = layer if drawing.diversity == 1 else _layer_with_texture(model, layer)
-    layers = list(dict.fromkeys([texture, layer]))
-    trunk = Trunk(model, layers, precision=drawing.precision, compiled=drawing.compiled)
-    if drawing.diversity == 1:
-        return objective(group, trunk), trunk
     each = [unit for unit in group for _ in range(drawing.diversity)]
-    return diverse(objective(each, trunk), texture, drawing.diversity), trunk
+    prior = familiarity(model, [layer])
+    prior = None if prior is None else FAMILIARITY * prior
+    if drawing.like:
+        like = LIKENESS * likeness(model, layer, [photographs[unit] for unit in each])
+        prior = like if prior is None else prior + like
+    layers = dict.fromkeys([*(prior.layers if prior else ()), texture, layer])
+    trunk = Trunk(model, list(layers), precision=drawing.precision, compiled=drawing.compiled)
+    if drawing.diversity == 1:
+        return objective(group, trunk), prior, trunk
+    return diverse(objective(each, trunk), texture, drawing.diversity), prior, trunk
 
 
 def _layer_with_texture(model: Model, layer: str) -> str:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .maximize import generator_for
 from .occlusion import filled
+from .seeds import generator_for
 from .target import Target
 
 # Points of a curve beside its start, and shuffled maps that it is held against.

@@ -106,7 +106,7 @@ def _facts(card: UnitCard, entry: Certificate) -> list[tuple[str, str]]:
     facts = [
         (f"{mean}activation", _number(entry.activation)),
         ("gain over images", _number(entry.gain)),
-        ("on shifted views", "–" if entry.robustness is None else f"{entry.robustness:.0%}"),
+        ("in a clean pass", _number(entry.clean)),
         ("rank in the layer", "–" if entry.rank is None else str(entry.rank)),
         ("z in the layer", _number(entry.selectivity)),
         ("spectrum off by", _number(entry.slope_error)),

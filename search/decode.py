@@ -16,8 +16,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from featviz.maximize import generator_for
 from featviz.models import Preprocess
+from featviz.seeds import generator_for
 
 Box = tuple[float, float, float, float]
 

@@ -11,26 +11,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.certificate import Reference
+from featviz.certificate import Reference, robust_values
 from featviz.engine import LOCAL, Engine
+from featviz.errors import UserError
 from featviz.keep import NOWHERE, Keep
 from featviz.layers import OUTPUT
-from featviz.maximize import generator_for
 from featviz.mis import Queries
 from featviz.models import Model
 from featviz.path_similarity import NaturalPath, path_layers
 from featviz.progress import Progress, silent
+from featviz.seeds import generator_for
 from featviz.spectrum import Spectrum
+from featviz.trunk import Trunk
 from featviz.units import Unit
 
+from .image_set import first_views
 from .images import Images
 from .loading import Skipped
 from .scan import Consumer, scan
 from .shards import STEP, Blank, ShardedScan, fill
-from .statistics import ChannelMoments, PooledMaps, Spectra, UnitValues
+from .statistics import ChannelMoments, Colors, PooledMaps, Spectra, UnitValues
 
 # Photographs compared on their way through the network: those that excite the unit the most, and others.
 PATH_SAME, PATH_OTHER = 8, 24
+# Photographs that excite a unit the most, whose robust activation its picture is measured against.
+STRONGEST = 4
+# The part of an image that a picture begins at, as a share of its side.
+PART = 0.6
 # Tasks of the interpretability score (Zimmermann et al. 2024: 20).
 TASKS = 20
 
@@ -63,9 +70,9 @@ def references(
     output is its features, for the interpretability score (see `featviz.mis`).
     """
     units = list(dict.fromkeys(units))
-    found, spectra = UnitValues(units), Spectra()
+    found, spectra, colors = UnitValues(units), Spectra(), Colors()
     moments = {key: ChannelMoments(*key) for key in dict.fromkeys((unit.layer, unit.position) for unit in units)}
-    consumers: dict[str, Consumer] = {"values": found, "spectra": spectra}
+    consumers: dict[str, Consumer] = {"values": found, "spectra": spectra, "colors": colors}
     consumers |= {f"moments {number}": each for number, each in enumerate(moments.values())}
     consumers |= dict(also or {})
     layers = list(dict.fromkeys(unit.layer for unit in units))
@@ -77,13 +84,22 @@ def references(
     )  # fmt: skip
     ranked = {unit: _Ranked(numbers, values) for unit, (numbers, values) in found.by_unit().items()}
     paths = _paths(model, images, ranked, seed, workers, progress)
+    robust = _robust(model, images, ranked, progress)
     queries = {} if similarity is None else _queries(similarity, images, ranked, workers, progress)
     references = {}
     for unit in units:
         mean, deviation = moments[unit.layer, unit.position].moments()
         values, numbers = ranked[unit].values, ranked[unit].images
         references[unit] = Reference(
-            values, mean, deviation, spectra.slope(), paths.get(unit), queries.get(unit), numbers
+            values,
+            mean,
+            deviation,
+            spectra.slope(),
+            paths.get(unit),
+            queries.get(unit),
+            numbers,
+            robust.get(unit),
+            colors.range(),
         )
     return DataSetReference(references, spectra.spectrum(), skipped)
 
@@ -138,6 +154,70 @@ def _paths(
             if min(len(same[unit]), len(other[unit])) >= 4:
                 paths[unit] = NaturalPath(_rows(state, same[unit]), _rows(state, other[unit]))
     return paths
+
+
+def _robust(model: Model, images: Images, ranked: Mapping[Unit, _Ranked], progress: Progress) -> dict[Unit, float]:
+    """Each unit's highest robust activation among the photographs that excite it the most; none without photographs."""
+    wanted: dict[tuple[str, int], list[Unit]] = {}
+    for unit, entry in ranked.items():
+        for number in entry.highest(STRONGEST):
+            wanted.setdefault((unit.layer, number), []).append(unit)
+    highest: dict[Unit, float] = {}
+    trunk = Trunk(model, list(dict.fromkeys(layer for layer, _ in wanted)))
+    for done, ((_, number), units) in enumerate(wanted.items(), 1):
+        progress("photographs under robust views", done, len(wanted))
+        view = first_views(images, model.preprocess, 1, [number])
+        if not len(view):  # gone since the scan
+            continue
+        with torch.inference_mode():
+            found = robust_values(units, trunk, view.to(trunk.device))[:, 0].tolist()
+        for unit, value in zip(units, found, strict=True):
+            if np.isfinite(value):
+                highest[unit] = max(value, highest.get(unit, -np.inf))
+    return highest
+
+
+def strongest_views(model: Model, images: Images, references: Mapping[Unit, Reference]) -> dict[Unit, Tensor]:
+    """Each unit's strongest images, as they enter the network, (up to `STRONGEST`, channels, h, w), best first."""
+    found: dict[Unit, Tensor] = {}
+    for unit, reference in references.items():
+        assert reference.images is not None
+        numbers = _Ranked(reference.images, reference.values).highest(2 * STRONGEST)
+        found[unit] = first_views(images, model.preprocess, STRONGEST, numbers)
+        if not len(found[unit]):
+            raise UserError(f"no image has a finite value of {unit}, to begin at or to be like.")
+    return found
+
+
+def strongest_parts(model: Model, views: Mapping[Unit, Tensor]) -> dict[Unit, Tensor]:
+    """Of each unit's strongest image the part that excites it the most, (channels, h, w), as large as the image.
+
+    A square of `PART` of its side around the place in the map where the channel is highest, cut at the edges; of
+    classes and neurons, the whole.
+    """
+    parts: dict[Unit, Tensor] = {}
+    trunk = Trunk(model, list(dict.fromkeys(unit.layer for unit in views)))
+    for unit, own in views.items():
+        image = own[0]
+        if unit.position is None and not unit.is_class:
+            with torch.inference_mode():
+                maps = trunk(image[None].to(trunk.device))[unit.layer]
+                rows, columns = maps.shape[2:]
+                place = int(unit.activation(maps[0].flatten(1).T).argmax())
+            row, column = (place // columns + 0.5) / rows, (place % columns + 0.5) / columns
+            image = _part(image, row, column)
+        parts[unit] = image
+    return parts
+
+
+def _part(image: Tensor, row: float, column: float) -> Tensor:
+    """The part of an image (channels, h, w) around a place, in [0, 1] down and across, brought to the image's size."""
+    sides = [max(1, round(PART * length)) for length in image.shape[1:]]
+    places = zip((row, column), sides, image.shape[1:], strict=True)
+    top, left = (min(max(round(at * length - side / 2), 0), length - side) for at, side, length in places)
+    cut = image[None, :, top : top + sides[0], left : left + sides[1]]
+    size = (image.shape[1], image.shape[2])
+    return torch.nn.functional.interpolate(cut, size, mode="bicubic", antialias=True).clamp(0, 1)[0]
 
 
 def _others(order: Sequence[int], entry: _Ranked, same: Sequence[int]) -> list[int]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featviz.contrast import ColorRange, contrast, saturation
 from featviz.objectives import Place, look
 from featviz.spectrum import Spectrum, amplitudes, before_sigmoid, slopes
 from featviz.units import Unit
@@ -79,6 +80,18 @@ class PooledMaps(_PerImage):
 
     def rows(self, batch: Batch) -> dict[str, Tensor]:
         return {layer: maps.mean((2, 3)) for layer, maps in batch.activations.items()}
+
+
+class Colors(_PerImage):
+    """Keeps the contrast of each channel and the saturation of every image's central view."""
+
+    def rows(self, batch: Batch) -> dict[str, Tensor]:
+        return {"contrast": contrast(batch.pixels), "saturation": saturation(batch.pixels)}
+
+    def range(self) -> ColorRange | None:
+        """Between which values nine images in ten lie; None before the first image."""
+        state = self.state()
+        return ColorRange.of(state["contrast"], state["saturation"]) if len(state["image"]) else None
 
 
 class ChannelMoments:

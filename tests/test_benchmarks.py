@@ -136,3 +136,36 @@ def test_maps_equal_those_of_captum_and_torchcam_within_rounding() -> None:
                 # Along a path, rounding of the network as it came may cross the kink of a rectifier that ours does not.
                 crossed = method == "integrated" and contender == "captum"
                 assert row["largest_difference"] < (1e-2 if crossed else 1e-4), (method, contender)
+
+
+def test_observers_get_sheets_without_the_key_and_their_answers_are_marked(noise_images: Path, tmp_path: Path) -> None:
+    sheets, key, drawn = tmp_path / "sheets", tmp_path / "elsewhere" / "key.json", tmp_path / "drawn"
+    more = ("--key", str(key), "--images", str(noise_images), "--test", "choice", "--test", "naming", "--steps", "2",
+            "--layer", "blocks.1", "--channels", "3", "--classes", "2", "--maker", "ours", "--maker", "photographs",
+            "--drawn", str(drawn))  # fmt: skip
+    ran = _script("observers", "write", str(sheets), *more)
+    assert ran.returncode == 0, ran.stderr
+    wanted = json.loads(key.read_text(encoding="utf-8"))
+    assert sorted((own["test"], own["maker"]) for own in wanted.values()) == [
+        ("choice", "ours blocks.1"),
+        ("choice", "photographs blocks.1"),
+        ("naming", "ours"),
+    ]
+    words = " ".join(file.read_text(encoding="utf-8") for file in sheets.rglob("*.md"))
+    assert not any(word in words for word in ("blocks", "ours", "photographs blocks"))
+    assert {file.suffix for file in sheets.rglob("*.*")} == {".md", ".png"}
+    right = {letter: dict(enumerate(own["answers"], 1)) for letter, own in wanted.items()}
+    wrong = {letter: {number: 3 - answer for number, answer in own.items()} for letter, own in right.items()}
+    for name, given in (("knows", right), ("errs", wrong)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(given), encoding="utf-8")
+    marked = _script("observers", "mark", str(key), *(str(tmp_path / f"{name}.json") for name in ("knows", "errs")))
+    rows = {row["maker"]: row for row in json.loads(marked.stdout)}
+    assert rows["ours blocks.1"]["right"] == {"knows": 3, "errs": 0}
+    assert (rows["ours blocks.1"]["mean"], rows["ours blocks.1"]["of"]) == (1.5, 3)
+    assert _script("observers", "write", str(sheets), "--key", str(sheets / "key.json"), *more[2:]).returncode != 0
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    low, high = _module("observers").wilson(36, 40)
+    assert (round(low, 3), round(high, 3)) == (0.769, 0.960)  # as statsmodels' proportion_confint gives it
+    assert _module("observers").wilson(0, 10)[0] == pytest.approx(0)

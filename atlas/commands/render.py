@@ -50,10 +50,12 @@ def render_command(
     transparency: Annotated[
         str, typer.Option("--transparency", help="none; learned: drawn too; importance: what moved the unit is opaque.")
     ] = _DRAWING.transparency,
-    start: Annotated[str, typer.Option("--start", help="An image file to begin at, instead of noise.")] = "",
-    settle: Annotated[
-        float, typer.Option("--settle", help="Last share of the steps without transforms: more gain, less robust.")
-    ] = _DRAWING.settle,
+    start: Annotated[
+        str, typer.Option("--start", help="Begin at an image file, or at exemplar: what excites each unit the most.")
+    ] = "",
+    like: Annotated[
+        str, typer.Option("--like", help="photographs: drawn like those of --images that excite the unit the most.")
+    ] = "",
     precision: Annotated[str, typer.Option("--precision", help="float32, or bfloat16: faster on a GPU.")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network: pays on a GPU.")] = False,
     seed: options.Seed = 0,
@@ -85,7 +87,7 @@ def render_command(
         diversity=diversity,
         transparency=transparency,  # type: ignore[arg-type]  # checked by Drawing
         start=start,
-        settle=settle,
+        like=like,  # type: ignore[arg-type]  # checked by Drawing
         precision=precision,  # type: ignore[arg-type]  # checked by Trunk
         compiled=compiled,
         seed=seed,

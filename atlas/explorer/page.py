@@ -66,11 +66,11 @@ def evidence(entry: Certificate) -> list[str]:
     """The certificate in words, what it does not know left out."""
     parts = ["activation not finite" if entry.activation is None else f"activation {entry.activation:.3g}"]
     if entry.gain is not None:
-        parts.append(f"{entry.gain:.1f} × the data set's maximum")
+        parts.append(f"{entry.gain:.1f} × that of the strongest images, in noisy views both")
     elif entry.z is not None:
         parts.append(f"{entry.z:.1f} × as far above the data set's median as its maximum")
     if entry.robustness is not None:
-        parts.append(f"{entry.robustness:.0%} of it on shifted views")
+        parts.append(f"{entry.robustness:.0%} of its clean activation")
     if entry.rank is not None and entry.selectivity is not None:
         parts.append(f"rank {entry.rank} in its layer (z {entry.selectivity:.1f})")
     if entry.slope_error is not None:

@@ -8,8 +8,9 @@ import torch
 from toys import conv_net, toy_model
 
 from atlas.grid import Cell
-from atlas.icons import as_rgb, draw_icons, sheet, whitener
+from atlas.icons import as_rgb, draw_icons, icon_starts, sheet, whitener
 from featviz.output import OutputFolder
+from featviz.robust import robust_views
 
 
 def _cells(count: int, channels: int = 6) -> list[Cell]:
@@ -38,39 +39,58 @@ def test_the_ridge_keeps_a_dead_channel_finite() -> None:
 
 def test_an_icon_is_the_same_whatever_else_is_drawn() -> None:
     cells, model, whitening = _cells(9), toy_model(), torch.eye(6)
-    together, scores = draw_icons(model, "4", cells, whitening, icon=32, steps=4)
-    alone, score = draw_icons(model, "4", cells[5:6], whitening, icon=32, steps=4)
+    together, scores, _ = draw_icons(model, "4", cells, whitening, icon=32, steps=4)
+    alone, score, _ = draw_icons(model, "4", cells[5:6], whitening, icon=32, steps=4)
     assert np.array_equal(alone[0], together[5])
     assert score[0] == pytest.approx(scores[5])
 
 
-def test_the_score_is_the_cosine_of_the_whitened_mean_and_the_saved_icons_activation_at_the_centre() -> None:
+def test_scores_are_the_cosine_of_the_whitened_mean_and_the_saved_icons_activation_at_the_centre() -> None:
     cells, model = _cells(3), toy_model()
     whitening = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
-    icons, scores = draw_icons(model, "4", cells, whitening, icon=32, steps=4)
+    icons, robust, scores = draw_icons(model, "4", cells, whitening, icon=32, steps=4)
     network = conv_net().eval()
-    for cell, icon, score in zip(cells, icons, scores, strict=True):
-        pixels = torch.from_numpy(icon).permute(2, 0, 1)[None].float() / 255
+
+    def cosine(pixels: torch.Tensor, v: torch.Tensor) -> float:
         with torch.no_grad():
             h = network[:5]((pixels - 0.5) / 0.5)[0, :, 4, 4]
-        v = torch.from_numpy(cell.mean) @ whitening
-        assert score == pytest.approx((h @ v / (h.norm() * v.norm())).item(), abs=1e-4)
+        return (h @ v / (h.norm() * v.norm())).item()
+
+    for cell, icon, clean, mean in zip(cells, icons, scores, robust, strict=True):
+        pixels, v = torch.from_numpy(icon).permute(2, 0, 1)[None].float() / 255, torch.from_numpy(cell.mean) @ whitening
+        assert clean == pytest.approx(cosine(pixels, v), abs=1e-4)
+        assert mean == pytest.approx(np.mean([cosine(view, v) for view in robust_views(pixels)]), abs=1e-4)
+
+
+def test_neighbours_begin_alike_and_cells_far_apart_do_not() -> None:
+    cells = [Cell(20, row, col, 10, (0.0, 0.0), np.ones(6, np.float32)) for row in range(12) for col in range(12)]
+    starts = icon_starts(cells, 0, 32, 3)
+    assert starts.shape == (144, 3, 32, 32)
+    assert starts.min() >= 0
+    assert starts.max() <= 1
+    alike = torch.corrcoef(starts.flatten(1))
+    place = torch.tensor([[cell.row, cell.col] for cell in cells], dtype=torch.float32)
+    apart = torch.cdist(place, place)
+    assert alike[apart == 1].mean() > 0.7
+    assert alike[apart > 6].mean().abs() < 0.1
+    assert torch.equal(icon_starts(cells[70:71], 0, 32, 3)[0], starts[70])
+    assert not torch.equal(icon_starts(cells[70:71], 1, 32, 3)[0], starts[70])
 
 
 def test_finished_blocks_come_from_the_folder(tmp_path: Path) -> None:
     folder = OutputFolder.claim(tmp_path / "out", {})
     cells, model = _cells(5), toy_model()
-    first, _ = draw_icons(model, "4", cells, torch.eye(6), icon=16, steps=2, keep=folder)
+    first, _, _ = draw_icons(model, "4", cells, torch.eye(6), icon=16, steps=2, keep=folder)
     for file in folder.draft.glob("icons-*.npz"):
         with np.load(file) as kept:
             changed = {**kept, "images": kept["images"] + 1}
         np.savez(file, **changed)
-    again, _ = draw_icons(model, "4", cells, torch.eye(6), icon=16, steps=2, keep=folder)
+    again, _, _ = draw_icons(model, "4", cells, torch.eye(6), icon=16, steps=2, keep=folder)
     assert np.array_equal(again, first + 1)
 
 
 def test_no_cells_give_no_icons() -> None:
-    icons, scores = draw_icons(toy_model(), "4", [], torch.eye(6), icon=16)
+    icons, scores, _ = draw_icons(toy_model(), "4", [], torch.eye(6), icon=16)
     assert icons.shape == (0, 16, 16, 3)
     assert scores.shape == (0,)
 

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from toys import noise_folder, toy_model
 
@@ -12,6 +14,10 @@ from atlas.render import render_units
 from featviz.drawing import Drawing
 from featviz.errors import UserError
 from featviz.models import Model
+from featviz.robust import robust_views
+from featviz.trunk import Trunk
+from search.image_set import first_views
+from search.images import open_images
 
 QUICK = Drawing(size=32, steps=4)
 QUICK_SMALL = Drawing(size=16, steps=4)
@@ -219,3 +225,47 @@ def test_a_network_of_two_channels_begins_at_an_image_and_takes_a_spectrum(
     render_units(toy_model(inputs=2), ["4:0"], out=tmp_path, images=noise_images, drawing=drawing)
     with Image.open(tmp_path / "4_0.png") as picture:
         assert picture.size == (64, 32)  # two channels beside each other
+
+
+def test_pictures_begin_at_the_strongest_images_and_are_drawn_like_them(tmp_path: Path, noise_images: Path) -> None:
+    how = {"size": 32, "steps": 1, "lr": 1e-6}
+    made = render_units(
+        toy_model(), ["4:1", "4:1@center"], out=tmp_path / "start", images=noise_images,
+        drawing=Drawing(start="exemplar", **how),
+    )  # fmt: skip
+    model, images = toy_model(), open_images(noise_images)
+    views = first_views(images, model.preprocess, len(images))
+    maps = Trunk(model, ["4"], fold=False)(views)["4"]
+    best = int(maps[:, 1, maps.shape[2] // 2, maps.shape[3] // 2].argmax())
+    with Image.open(tmp_path / "start" / made[1].file) as picture:
+        begun = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+    assert torch.allclose(begun, views[best].clamp(0.01, 0.99), atol=0.02)
+    with Image.open(tmp_path / "start" / made[0].file) as picture:
+        assert np.asarray(picture).std() > 20
+    again = render_units(
+        toy_model(), ["4:1"], out=tmp_path / "like", images=noise_images,
+        drawing=Drawing(like="photographs", size=32, steps=4),
+    )  # fmt: skip
+    assert again[0].activation is not None
+    assert json.loads((tmp_path / "like" / "manifest.json").read_text())["settings"]["like"] == "photographs"
+
+
+@pytest.mark.parametrize("wanted", [{"start": "exemplar"}, {"like": "photographs"}])
+def test_what_takes_photographs_is_refused_without_them(tmp_path: Path, wanted: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="give --images"):
+        render_units(toy_model(), ["4:1"], out=tmp_path / "out", drawing=Drawing(size=32, steps=1, **wanted))
+
+
+def test_a_gain_is_over_the_strongest_images_in_the_same_views(tmp_path: Path, noise_images: Path) -> None:
+    model = toy_model()
+    made = render_units(model, ["4:1"], out=tmp_path, images=noise_images, drawing=QUICK)[0]
+    images = open_images(noise_images)
+    views = first_views(images, model.preprocess, len(images))
+    trunk = Trunk(model, ["4"], fold=False)
+    clean = trunk(views)["4"][:, 1].mean((1, 2))
+    strongest = views[clean.argsort(descending=True)[:4]]
+    robust = torch.stack([trunk(view)["4"][:, 1].mean((1, 2)) for view in robust_views(strongest)]).mean(0)
+    assert made.dataset_max == pytest.approx(float(robust.max()), rel=1e-3)
+    assert made.activation is not None
+    assert made.gain == pytest.approx(made.activation / float(robust.max()), rel=1e-3)
+    assert made.natural is not None

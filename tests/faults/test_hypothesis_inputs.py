@@ -278,7 +278,7 @@ def test_any_numbers_as_grids_are_taken_or_refused(grid: Any) -> None:
         assert all(1 <= size <= 1000 for size in made.grid)
 
 
-@pytest.mark.parametrize("name", ["size", "steps", "lr", "attempts", "diversity", "settle", "seed"])
+@pytest.mark.parametrize("name", ["size", "steps", "lr", "attempts", "diversity", "seed"])
 @FEW
 @given(value=NUMBERS)
 def test_any_number_as_how_pictures_are_drawn_is_taken_or_refused_by_its_option(name: str, value: float) -> None:

@@ -41,7 +41,7 @@ def test_channels_and_neurons_climb(name: str, size: int, layer: str, shape: tup
     for at in (None, "center"):
         wish = channel(layer, [1, 5], at=at)
         first, last = (maximize(model, wish, size=size, steps=steps, chunk=2, transform=Affine()) for steps in (1, 25))
-        assert (last.scores > first.scores).all()
+        assert (last.clean > first.clean).all()
     assert network.training is False
     assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
 

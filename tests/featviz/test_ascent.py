@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from toys import toy_model
 
-from featviz.ascent import clip_each, over_noise
-from featviz.canvas import canvas_maker
+from featviz.ascent import clip_each, over_grey, over_noise
+from featviz.canvas import Pixels, canvas_maker
 from featviz.errors import UserError
-from featviz.maximize import generator_for, maximize, over_grey
+from featviz.maximize import maximize
 from featviz.models import Model
-from featviz.objectives import channel, diverse, diversity, on
+from featviz.objectives import Objective, channel, diverse, diversity, on
 from featviz.penalties import l2
+from featviz.seeds import generator_for
 from featviz.spectrum import Spectrum
 from featviz.transforms import Affine
 from featviz.trunk import out_of_memory
@@ -86,7 +87,7 @@ def test_clipping_bounds_each_pictures_own_gradient() -> None:
 
 def test_clipped_pictures_still_climb() -> None:
     model, wish = toy_model(), channel("4", [0, 1])
-    short, long = (maximize(model, wish, size=32, steps=n, clip=1e-3, transform=STILL).scores for n in (1, 60))
+    short, long = (maximize(model, wish, size=32, steps=n, clip=1e-3, transform=STILL).clean for n in (1, 60))
     assert (long > short).all()
 
 
@@ -106,9 +107,10 @@ def test_a_picture_that_rests_stays_as_it_is_while_others_go_on() -> None:
     model = Model.wrap(Ceiling(), size=16, mean=(0.0,), std=(1.0,))
     seen = Snapshots(range(1, 41))
     maximize(model, channel("out", [0, 1]), size=16, steps=40, patience=5, transform=STILL, watch=seen)
-    pictures = [[seen.images[picture, 0, step] for step in range(1, 41)] for picture in (0, 1)]
-    assert torch.equal(pictures[0][6], pictures[0][39])
-    assert pictures[1][39].float().mean() > pictures[1][6].float().mean() + 5
+    last = max(step for _, _, step in seen.images)
+    pictures = [[seen.images[picture, 0, step] for step in range(1, last + 1)] for picture in (0, 1)]
+    assert torch.equal(pictures[0][6], pictures[0][-1])
+    assert pictures[1][-1].float().mean() > pictures[1][6].float().mean() + 5
 
 
 def test_the_loop_ends_when_every_picture_rests() -> None:
@@ -199,15 +201,62 @@ def test_a_composite_shows_the_colours_where_opaque_and_its_own_noise_elsewhere(
     assert not torch.equal(first[0], first[1])
 
 
-def test_settling_ends_without_transforms() -> None:
-    calls: list[int] = []
+def test_what_grows_with_a_drawing_is_told_how_far_it_is() -> None:
+    told: list[float] = []
 
-    def count(images: Tensor, generators: Any) -> Tensor:
-        calls.append(1)
-        return images
+    class Growing:
+        def __call__(self, images: Tensor, generators: Any) -> Tensor:
+            raise AssertionError("asked before it grew")
 
-    maximize(toy_model(), channel("4", 0), size=32, steps=10, settle=0.3, transform=count)
-    assert len(calls) == 7
+        def at(self, progress: float) -> Any:
+            told.append(progress)
+            return lambda images, generators: images
+
+    maximize(toy_model(), channel("4", 0), size=32, steps=10, transform=Growing())
+    assert told == pytest.approx([(step + 0.5) / 10 for step in range(10)])
+
+
+def test_of_several_starts_a_picture_goes_on_with_the_one_that_gets_highest() -> None:
+    """A landscape with two hills: begun dark, a picture climbs the low one and cannot leave it."""
+
+    def hills(images: Tensor) -> Tensor:
+        light = images.mean((1, 2, 3))
+        return torch.maximum(1 - (light - 0.2).abs() * 10, 3 - (light - 0.8).abs() * 10)
+
+    wish = Objective((), lambda acts: hills(acts.images), 2)
+
+    def canvas(generators: Any, channels: int, size: tuple[int, int], device: torch.device) -> Pixels:
+        made = Pixels(generators, channels, size, device)
+        light = [torch.rand(1, generator=each) * 0.8 + 0.1 for each in generators]
+        made.begin_at(torch.stack(light)[:, :, None, None].expand(-1, channels, *size))
+        return made
+
+    def begun(key: str) -> list[float]:
+        """How light each start is."""
+        names = [key, *(f"{key} start {number}" for number in range(2, 7))]
+        found = []
+        for name in names:
+            generator = generator_for(0, name)
+            torch.randn((3, 16, 16), generator=generator)
+            found.append(float(torch.rand(1, generator=generator) * 0.8 + 0.1))
+        return found
+
+    keys = [key for key in map(str, range(40)) if begun(key)[0] < 0.4 and max(begun(key)) > 0.7][:2]
+    how = {"keys": keys, "size": 16, "steps": 100, "lr": 0.05, "canvas": canvas, "transform": STILL}
+    one, several = (maximize(toy_model(), wish, starts=number, **how) for number in (1, 6))  # type: ignore[arg-type]
+    assert one.clean.max() < 1.1
+    assert several.clean.min() > 1.5
+    again = maximize(toy_model(), wish, starts=6, pictures=[1], **how)  # type: ignore[arg-type]
+    assert torch.equal(again.images[0], several.images[1])
+
+
+def test_a_prior_guides_the_drawing_and_is_left_out_of_the_score() -> None:
+    model, wish = toy_model(), channel("4", [0, 1])
+    free = maximize(model, wish, size=32, steps=40, transform=STILL)
+    dark = Objective((), lambda acts: -acts.images.mean((1, 2, 3)))
+    guided = maximize(model, wish, size=32, steps=40, transform=STILL, prior=20 * dark)
+    assert guided.images.float().mean() < free.images.float().mean() - 20
+    assert torch.allclose(_measured(model, wish, guided.images), guided.clean, atol=1e-5)
 
 
 def test_out_of_memory_halves_the_micro_batch_and_says_so() -> None:
@@ -268,7 +317,7 @@ def test_diverse_pictures_differ_more_than_pictures_drawn_apart() -> None:
 
 
 def _measured(model: Model, objective: Any, images: Tensor) -> Tensor:
-    from featviz.maximize import score
+    from featviz.robust import score
     from featviz.trunk import Trunk
 
     return score(Trunk(model, ["4"]), objective, images, range(len(images)))
@@ -326,7 +375,7 @@ def test_an_opacity_is_scored_over_grey() -> None:
     shown = over_grey(made.images, made.alpha)
     share = made.alpha[:, None].float() / 255
     assert (shown - (made.images * share + 128 * (1 - share))).abs().max() <= 0.5
-    assert torch.allclose(_measured(toy_model(), channel("4", 1), shown), made.scores, atol=1e-5)
+    assert torch.allclose(_measured(toy_model(), channel("4", 1), shown), made.clean, atol=1e-5)
 
 
 def test_an_opacity_learns_at_its_own_pace_whatever_the_canvas() -> None:

@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from toys import toy_model
 
-from featviz.canvas import CANVASES, CanvasMaker, Cppn, Fourier, Maco, Pixels, canvas_maker, with_alpha
+from featviz.canvas import CANVASES, CanvasMaker, Cppn, Fourier, Maco, Pixels, calm, canvas_maker, with_alpha
 from featviz.color import to_rgb
 from featviz.errors import UserError
-from featviz.maximize import generator_for, maximize
+from featviz.maximize import maximize
 from featviz.objectives import channel
+from featviz.seeds import generator_for
 from featviz.spectrum import Spectrum, before_sigmoid
 from featviz.transforms import Affine
 
@@ -144,9 +145,7 @@ def test_a_canvas_begins_at_the_image_given(maker: CanvasMaker, channels: int) -
 @pytest.mark.parametrize("name", list(CANVASES))
 def test_every_canvas_climbs(name: str) -> None:
     made = [
-        maximize(
-            toy_model(), channel("4", [0, 1]), size=32, steps=steps, transform=Affine(), canvas=_maker(name)
-        ).scores
+        maximize(toy_model(), channel("4", [0, 1]), size=32, steps=steps, transform=Affine(), canvas=_maker(name)).clean
         for steps in (1, 60)
     ]
     assert (made[1] > made[0]).all()
@@ -186,3 +185,15 @@ def test_an_unknown_canvas_names_those_there_are() -> None:
     with pytest.raises(UserError, match="no canvas 'forier'; the closest are 'fourier'"):
         canvas_maker("forier")
     assert canvas_maker(Fourier) is Fourier
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 48)])
+def test_a_calm_border_keeps_the_middle_and_fades_towards_the_mean_colour(size: tuple[int, int]) -> None:
+    noisy = calm(partial(Pixels, sd=2.0), edge=0.25)(_generators(2), 3, size, CPU)
+    plain = Pixels(_generators(2), 3, size, CPU, sd=2.0)
+    images, before = noisy.images(), plain.images()
+    rows, columns = (slice(length // 4 + 1, -length // 4 - 1) for length in size)
+    assert torch.allclose(images[..., rows, columns], before[..., rows, columns], atol=1e-6)
+    corner = images[..., 0, 0] - before.mean((2, 3))
+    assert torch.allclose(corner, 0.25 * (before[..., 0, 0] - before.mean((2, 3))), atol=1e-5)
+    assert noisy.parameters[0].shape == plain.parameters[0].shape

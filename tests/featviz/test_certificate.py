@@ -23,11 +23,16 @@ def _noise() -> Tensor:
 def test_against_a_data_set_it_is_what_its_words_say() -> None:
     trunk, unit = _trunk(), Unit("4", 1)
     picture = torch.full((3, 32, 32), 200, dtype=torch.uint8)
-    activation = certify(unit, picture, trunk).activation
+    alone = certify(unit, picture, trunk)
+    activation, robust = alone.clean, alone.activation
+    assert activation is not None
+    assert robust is not None
+    assert robust != activation
     below = np.array([activation - 3, activation - 2, activation - 1, abs(activation) * 2 + 1], np.float32)
-    found = certify(unit, picture, trunk, reference=Reference(below, slope=-1.0))
-    assert found.dataset_max == pytest.approx(below.max())
-    assert found.gain == pytest.approx(activation / below.max())
+    found = certify(unit, picture, trunk, reference=Reference(below, slope=-1.0, robust_max=4.0))
+    assert (found.dataset_max, found.clean_max) == (4.0, pytest.approx(below.max()))
+    assert found.gain == pytest.approx(robust / 4)
+    assert found.robustness is None or found.robustness == pytest.approx(robust / activation)
     assert found.z == pytest.approx((activation - np.median(below)) / (below.max() - np.median(below)), rel=1e-5)
     assert found.percentile == 75
     assert found.dead is False
@@ -35,12 +40,12 @@ def test_against_a_data_set_it_is_what_its_words_say() -> None:
     assert certify(unit, picture, trunk, reference=Reference(below + 100)).dead is True
     # A unit behind a rectifier that never opened: picture, median and maximum are all 0.
     shut = certify(unit, picture, trunk, reference=Reference(np.full(4, activation, np.float32)))
-    assert (shut.dead, shut.gain is None or shut.gain == pytest.approx(1), shut.z) == (True, True, None)
+    assert (shut.dead, shut.gain, shut.z) == (True, None, None)
 
 
 def test_without_a_data_set_it_says_nothing_of_one() -> None:
     found = certify(Unit("4", 1), _noise(), _trunk())
-    unknown = ("dataset_max", "gain", "z", "percentile", "dead", "slope_error", "path_similarity", "mis")
+    unknown = ("dataset_max", "gain", "clean_max", "z", "percentile", "dead", "slope_error", "path_similarity", "mis")
     assert all(getattr(found, field) is None for field in unknown)
     assert found.slope == pytest.approx(slopes(_noise()[None].float() / 255).item())
 

@@ -10,9 +10,11 @@ from toys import conv_net, toy_model
 
 from featviz.errors import UserError
 from featviz.lucent import as_transform, from_lucent_objective, is_lucent_objective
-from featviz.maximize import generator_for, maximize, score
+from featviz.maximize import maximize
 from featviz.models import Model
 from featviz.objectives import channel
+from featviz.robust import score
+from featviz.seeds import generator_for
 from featviz.trunk import Trunk
 
 objectives = pytest.importorskip("lucent.optvis.objectives")

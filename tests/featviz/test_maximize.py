@@ -7,9 +7,11 @@ from toys import conv_net, toy_model
 
 from featviz.ascent import Ascent, one_cycle
 from featviz.errors import UserError
-from featviz.maximize import generator_for, maximize, score
+from featviz.maximize import maximize
 from featviz.models import Model
 from featviz.objectives import Objective, alignment, channel, cosine, deepdream, direction, on
+from featviz.robust import robust_score
+from featviz.seeds import generator_for
 from featviz.transforms import Affine
 from featviz.trunk import Trunk
 
@@ -35,7 +37,7 @@ def test_the_best_image_of_a_linear_unit_is_white_where_its_weight_is_positive(c
     made = maximize(model, channel("out", [0, 1]), size=16, steps=300, lr=0.5, transform=STILL, canvas=canvas)
     best = patterns.clamp(min=0).sum((1, 2, 3))
     assert made.images.dtype == torch.uint8
-    assert (made.scores / best).min() > 0.95
+    assert (made.clean / best).min() > 0.95
     assert ((made.images > 127) == (patterns > 0)).float().mean() > 0.93
 
 
@@ -57,7 +59,7 @@ def test_the_best_image_of_a_linear_unit_is_white_where_its_weight_is_positive(c
 def test_every_objective_climbs(objective: Objective) -> None:
     model = toy_model()
     short, long = (maximize(model, objective, count=2, size=32, steps=steps, transform=STILL) for steps in (1, 60))
-    assert (long.scores > short.scores).all()
+    assert (long.clean > short.clean).all()
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
@@ -99,23 +101,23 @@ def test_the_best_attempt_is_kept() -> None:
 
 def _attempt(model: Model, objective: Objective, number: int) -> tuple[Tensor, Tensor]:
     from featviz.canvas import Fourier
-    from featviz.maximize import DEFAULT_TRANSFORM
+    from featviz.transforms import views
 
     trunk = Trunk(model, objective.layers)
     numbers = list(range(4)) + [3] * 4
     generators = [generator_for(0, str(picture), number) for picture in numbers]
-    ascent = Ascent(trunk, objective, Fourier, DEFAULT_TRANSFORM, (32, 32), 6, 0.1)
+    ascent = Ascent(trunk, objective, Fourier, views(32), (32, 32), 6)
     images = ascent.draw(numbers, generators, lambda step, scores, canvas: None).images[:4]
-    return images, score(trunk, objective, images, range(4))
+    return images, robust_score(trunk, objective, images, range(4))
 
 
-def test_the_reported_score_is_that_of_the_saved_8_bit_image_in_a_clean_pass() -> None:
+def test_the_clean_score_is_that_of_the_saved_8_bit_image_in_one_pass() -> None:
     model = toy_model()
     made = maximize(model, channel("5", [2, 3]), size=32, steps=5)
     network = conv_net().eval()
     with torch.no_grad():
         maps = network[:6]((made.images.float() / 255 - 0.5) / 0.5)
-    assert torch.allclose(made.scores, torch.stack([maps[0, 2].mean(), maps[1, 3].mean()]), rtol=1e-3)
+    assert torch.allclose(made.clean, torch.stack([maps[0, 2].mean(), maps[1, 3].mean()]), rtol=1e-3)
 
 
 def test_a_one_channel_network_gets_one_channel_pictures() -> None:
@@ -141,8 +143,8 @@ def test_progress_ends_at_its_total() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"steps": 0}, "steps and attempts start at 1"),
-        ({"attempts": 0}, "steps and attempts start at 1"),
+        ({"steps": 0}, "steps, attempts and starts start at 1"),
+        ({"attempts": 0}, "steps, attempts and starts start at 1"),
         ({"size": 4}, "at least 8 x 8"),
         ({"lr": 0.0}, "learning rate"),
         ({"pictures": [7]}, "7"),

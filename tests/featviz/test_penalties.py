@@ -108,6 +108,6 @@ def test_every_penalty_alone_can_be_brought_down(name: str) -> None:
     start = torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(1))
     wanted: Objective = -EVERY[name]
     short, long = (
-        maximize(model, wanted, size=16, steps=n, lr=0.05, canvas="pixel", start=start).scores for n in (1, 60)
+        maximize(model, wanted, size=16, steps=n, lr=0.05, canvas="pixel", start=start).clean for n in (1, 60)
     )
     assert long.item() > 0.7 * short.item()

@@ -59,14 +59,14 @@ def test_accentuation_is_the_wish_plus_what_is_to_stay() -> None:
 def test_an_inverted_early_layer_gives_the_photograph_back() -> None:
     model, images = toy_model(), _images()
     made = maximize(model, inversion(model, "1", images), size=32, steps=300, lr=0.2, transform=Affine())
-    assert made.scores.min() > 0.95
+    assert made.clean.min() > 0.95
     assert (made.images / 255 - images).abs().mean() < 0.6 * (0.5 - images).abs().mean()
 
 
 def test_a_caricature_climbs_and_an_accentuation_stays_near_its_start() -> None:
     model, images = toy_model(), _images()
     wish = caricature(model, "4", images)
-    short, long = (maximize(model, wish, size=32, steps=n, transform=Affine()).scores for n in (1, 60))
+    short, long = (maximize(model, wish, size=32, steps=n, transform=Affine()).clean for n in (1, 60))
     assert (long > short).all()
     drawn = {}
     for strength in (0.0, 30.0):

@@ -79,7 +79,7 @@ def test_the_certificate_measures_the_saved_file_on_the_network_as_it_came(tmp_p
             inputs = (pixels - 0.5) / 0.5
             maps, logits = network[:5](inputs), network(inputs)
         expected = {"4:2": maps[0, 2].mean(), "-4:5@center": -maps[0, 5, 4, 4], "class:3": logits[0, 3]}[str(unit)]
-        assert certificate.activation == pytest.approx(expected.item(), rel=1e-4)
+        assert certificate.clean == pytest.approx(expected.item(), rel=1e-4)
     stored = json.loads((tmp_path / "units.json").read_text())
     assert [from_json(entry) for entry in stored] == certificates
 
@@ -119,7 +119,6 @@ def test_sizes_fit_the_kind_of_unit() -> None:
         ({"diversity": 0}, "--diversity lies between 1 and 16"),
         ({"transparency": "glass"}, "no transparency 'glass'"),
         ({"precision": "float8"}, "no precision 'float8'"),
-        ({"settle": 2.0}, "share of the steps"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, object], message: str) -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from featviz.maximize import generator_for
-from featviz.transforms import Affine, Crop, Pad, chain
+from featviz.seeds import generator_for
+from featviz.transforms import Affine, Crop, Noise, Pad, at, chain, views
 
 
 def _generators(count: int, seed: int = 0) -> list[torch.Generator]:
@@ -56,12 +56,13 @@ def test_shifts_reach_the_bound_and_no_further() -> None:
         assert moves.mean().abs() < 0.5
 
 
-def test_scales_span_the_range_uniformly() -> None:
+def test_scales_span_the_range_uniformly_on_a_logarithmic_scale() -> None:
     matrices = Affine(scale=(0.5, 2.0)).matrices(_generators(500), (32, 32))
     scales = 1 / matrices[:, 0, 0]
     assert 0.5 <= scales.min() < 0.52
     assert 1.98 < scales.max() <= 2.0
-    assert scales.mean() == pytest.approx(1.25, abs=0.06)
+    assert scales.log().mean() == pytest.approx(0, abs=0.06)
+    assert (scales > 1).float().mean() == pytest.approx(0.5, abs=0.06)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (24, 48)])
@@ -86,3 +87,34 @@ def test_gradients_reach_the_image() -> None:
     Affine(shift=2, degrees=10)(image, _generators(1)).sum().backward()
     assert image.grad is not None
     assert (image.grad > 0).float().mean() > 0.7
+
+
+def test_a_view_on_fewer_pixels_shows_the_whole_image() -> None:
+    image = torch.linspace(0, 1, 56).expand(1, 1, 28, 56)
+    small = Affine(share=0.5)(image, _generators(1))
+    assert small.shape == (1, 1, 14, 28)
+    assert torch.allclose(small[0, 0, 3], torch.linspace(0, 1, 28), atol=0.02)
+
+
+def test_noise_is_of_a_strength_of_its_own_up_to_the_most() -> None:
+    noisy = Noise(0.4)(torch.full((300, 1, 32, 32), 0.5), _generators(300))
+    spreads = noisy.flatten(1).std(1)
+    assert spreads.min() < 0.02
+    assert 0.37 < spreads.max() < 0.43
+    assert spreads.mean() == pytest.approx(0.2, abs=0.02)
+    assert noisy.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_rising_noise_begins_with_nothing_and_other_noise_stays() -> None:
+    image = torch.full((1, 1, 8, 8), 0.5)
+    rising = views(8)
+    assert torch.equal(at(Noise(0.4), 0.0)(image, _generators(1)), image)
+    assert at(rising, 0.5) == chain(rising.transforms[0], Noise(0.2))
+    assert at(Noise(0.4, rising=False), 0.5) == Noise(0.4, rising=False)
+    assert at(Affine(shift=3), 0.5) == Affine(shift=3)
+
+
+def test_an_images_noise_does_not_depend_on_its_neighbours() -> None:
+    images = torch.rand(3, 3, 16, 16)
+    among = Noise(0.3)(images, [generator_for(0, key) for key in "abc"])
+    assert torch.equal(among[1:2], Noise(0.3)(images[1:2], [generator_for(0, "b")]))

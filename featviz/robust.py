@@ -1,0 +1,123 @@
+"""Robust scores: what an objective makes of pictures that are looked at as nobody drew them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from .batch_size import whole_groups
+from .objectives import Activations, Objective
+from .seeds import generator_for
+from .transforms import Affine
+from .trunk import Trunk
+
+# How many views a robust score is the mean over.
+VIEWS = 8
+# Standard deviation of the blur, as a share of the picture's side: one pixel at 128.
+_BLUR = 1 / 128
+# Of the JPEG files that half of the views go through, and the noise of every view: weakest and strongest.
+_JPEG_QUALITY, _NOISE = 30, (0.05, 0.15)
+
+
+def robust_views(images: Tensor) -> list[Tensor]:
+    """`VIEWS` views of each image (n, channels, h, w) in [0, 1], the same for every image, each in [0, 1].
+
+    Every view is moved by up to a sixteenth of the side, magnified by .8 to 1.25, turned by up to 10 degrees and gets
+    noise of .05 to .15 of the range; half of them are blurred before, and half have been a JPEG file of low quality.
+    """
+    return [_view(images, number) for number in range(VIEWS)]
+
+
+def score(trunk: Trunk, objective: Objective, images: Tensor, numbers: Sequence[int], *, chunk: int = 8) -> Tensor:
+    """The objective (n,) of 8-bit images (n, channels, h, w) in one pass of the images as they are.
+
+    numbers: which picture of the objective each image is.
+    """
+    return _scores(trunk, objective, images, numbers, chunk, lambda part: [part])
+
+
+def robust_score(
+    trunk: Trunk, objective: Objective, images: Tensor, numbers: Sequence[int], *, chunk: int = 8
+) -> Tensor:
+    """The objective's mean (n,) over the `robust_views` of 8-bit images, as `score` takes them.
+
+    A clean pass cannot tell a picture from texture that one network likes: what it is drawn to raise, it raises. These
+    views took no part in the drawing as they are, and texture does not outlive them.
+    """
+    return _scores(trunk, objective, images, numbers, chunk, robust_views)
+
+
+def _scores(
+    trunk: Trunk,
+    objective: Objective,
+    images: Tensor,
+    numbers: Sequence[int],
+    chunk: int,
+    views: Callable[[Tensor], list[Tensor]],
+) -> Tensor:
+    scores = [torch.empty(0)]
+    chunk = whole_groups(chunk, objective.group)
+    with torch.inference_mode():
+        for start in range(0, len(images), chunk):
+            part = images[start : start + chunk].float() / 255
+            index = torch.tensor(list(numbers[start : start + chunk]), device=trunk.device)
+            seen = [view.to(trunk.device) for view in views(part)]
+            found = [objective(Activations(trunk(view), view, index)).float().cpu() for view in seen]
+            # In order: a mean over rows may add them otherwise at another place in the batch.
+            scores.append(sum(found, torch.zeros(len(part))) / len(found))
+    return torch.cat(scores)
+
+
+def _view(images: Tensor, number: int) -> Tensor:
+    generators = [generator_for(0, f"robust view {number}") for _ in images]
+    side = min(images.shape[2:])
+    view = images.cpu()
+    if number % 2:
+        view = _blurred(view, side * _BLUR)
+    view = Affine(shift=side / 16, scale=(0.8, 1.25), degrees=10)(view, generators)
+    if number % 4 < 2:
+        view = _as_jpeg(view)
+    weakest, strongest = _NOISE
+    sigma = weakest + (strongest - weakest) * number / (VIEWS - 1)
+    noise = torch.randn(view.shape[1:], generator=generators[0])
+    return (view + sigma * noise).clamp(0, 1).to(images)
+
+
+def _blurred(images: Tensor, sigma: float) -> Tensor:
+    row = _gaussian(sigma).to(images)
+    margin = len(row) // 2
+    channels = images.shape[1]
+    for kernel, padding in ((row[:, None], (0, 0, margin, margin)), (row[None], (margin, margin, 0, 0))):
+        padded = F.pad(images, padding, mode="replicate")
+        images = F.conv2d(padded, kernel.expand(channels, 1, *kernel.shape), groups=channels)
+    return images
+
+
+@cache
+def _gaussian(sigma: float) -> Tensor:
+    places = torch.arange(-max(1, round(3 * sigma)), max(1, round(3 * sigma)) + 1)
+    weights = (-0.5 * (places / max(sigma, 1e-3)).square()).exp()
+    return weights / weights.sum()
+
+
+def _as_jpeg(images: Tensor) -> Tensor:
+    """The images as they come back from a file; of neither one nor three channels, each channel for itself."""
+    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
+    if images.shape[1] == 3:
+        back = torch.stack([torch.from_numpy(_through_file(each.permute(1, 2, 0).numpy())) for each in pixels])
+        return back.permute(0, 3, 1, 2).float() / 255
+    flat = torch.stack([torch.from_numpy(_through_file(each.numpy())) for each in pixels.flatten(0, 1)])
+    return flat.reshape(images.shape).float() / 255
+
+
+def _through_file(pixels: np.ndarray) -> np.ndarray:
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return np.array(Image.open(stream))
