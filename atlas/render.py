@@ -174,7 +174,7 @@ def _finish(
     source = None if run.images is None else Path(run.images.source).name
     settings = {**asdict(run.drawing), "start": Path(run.drawing.start).name}
     chosen = {
-        "size": settings["size"] or "the input's for classes and neurons, else 128",
+        "size": settings["size"] or "the input's, of channels at most 224",
         "lr": settings["lr"] or "the canvas's own",
         "start": settings["start"] or "noise",
     }

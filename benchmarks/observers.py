@@ -33,6 +33,7 @@ from common import missing
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from atlas.photos import Photographs
 from atlas.result import load
 from featviz import Model, Trunk, load_model
 from featviz.drawing import Drawing
@@ -138,6 +139,7 @@ def icon_trials(folder: Path, images: Images, model: Model, count: int, seed: in
     level = made.levels[-1]
     numbers = [number for number, cell in enumerate(made.cells) if cell.level == level]
     generator = generator_for(seed, f"cells of {level}")
+    photographs = Photographs.of(model, made.settings.layer, images, made.sample, seed=made.settings.seed)
     trials = []
     for place in torch.randperm(len(numbers), generator=generator)[:count].tolist():
         number = numbers[place]
@@ -145,23 +147,11 @@ def icon_trials(folder: Path, images: Images, model: Model, count: int, seed: in
         far = [other for other in numbers if math.dist(made.cells[other].xy, cell.xy) > 1 / 3]
         other = made.cells[far[int(torch.randint(len(far), (1,), generator=generator))]]
         first = int(torch.randint(2, (1,), generator=generator))
-        parts = [_part(made, images, model, each.nearest) for each in (cell, other)]
-        pair = torch.stack(parts[:: 1 if first == 0 else -1])
+        parts = torch.from_numpy(photographs.of_cells((cell, other), TILE)).permute(0, 3, 1, 2).float() / 255
+        pair = parts if first == 0 else parts.flip(0)
         icon = torch.from_numpy(made.pictures[number]).permute(2, 0, 1)[None].float() / 255
         trials.append(Trial(f"icons of {folder.name}", "icons", cell.key, first + 1, icon, pair))
     return trials
-
-
-def _part(made: Any, images: Images, model: Model, nearest: Sequence[int]) -> Tensor:
-    """The part of a photograph that a cell's nearest member sees."""
-    member = nearest[0]
-    image = images.open(int(made.sample.image[member]))
-    left, top, right, bottom = (float(value) for value in made.sample.box[member])
-    side = max(right - left, bottom - top)
-    middle = ((left + right) / 2, (top + bottom) / 2)
-    box = (middle[0] - side / 2, middle[1] - side / 2, middle[0] + side / 2, middle[1] + side / 2)
-    cut = image.convert("RGB").crop(tuple(round(value) for value in box)).resize((TILE, TILE), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(cut)).permute(2, 0, 1).float() / 255
 
 
 # ---------------------------------------------------------------------------------------------------------- the makers

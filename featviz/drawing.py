@@ -17,6 +17,8 @@ from .units import Unit
 Like = Literal["", "photographs"]
 Transparency = Literal["none", "learned", "importance"]
 CLASS_STARTS = 3
+# The longest side of a channel's picture, in pixels.
+CHANNEL_SIDE = 224
 # How much it counts that a picture's channels lie where the network met them in training (`familiarity`).
 FAMILIARITY = 3.0
 # And, where that is wanted, that the picture's layers see what they see in photographs (`likeness`).
@@ -29,12 +31,11 @@ EXEMPLAR = "exemplar"
 class Drawing:
     """How superstimuli are drawn.
 
-    `size` 0: the network's own input size for classes and neurons, 128 for channels; `lr` 0: the canvas's own;
-    `diversity`: so many pictures per unit, unlike each other; `transparency`: `learned`, an opacity is drawn with the
-    picture, or `importance`, what moved the unit is opaque; `start`: an image file to begin at, or `exemplar`, the part
-    of an image that excites the unit the most; `like`: `photographs`, drawn like those that excite it the most (both
-    take a data set); `precision` and
-    `compiled`: see `Trunk`. The other fields are `maximize`'s.
+    `size` 0: the network's own input size, of channels at most 224 pixels; `lr` 0: the canvas's own; `diversity`: so
+    many pictures per unit, unlike each other; `transparency`: `learned`, an opacity is drawn with the picture, or
+    `importance`, what moved the unit is opaque; `start`: an image file to begin at, or `exemplar`, the part of an image
+    that excites the unit the most; `like`: `photographs`, drawn like those that excite it the most (both take a data
+    set); `precision` and `compiled`: see `Trunk`. The other fields are `maximize`'s.
     """
 
     canvas: str = "fourier"
@@ -79,7 +80,11 @@ class Drawing:
         """(height, width) of the unit's picture."""
         if self.size:
             return (self.size, self.size)
-        return model.preprocess.size if unit.position is not None or unit.is_class else (128, 128)
+        height, width = model.preprocess.size
+        # At their natural size people understand channels best; larger ones repeat themselves.
+        largest = max(height, width) if unit.position is not None or unit.is_class else CHANNEL_SIDE
+        share = min(1.0, largest / max(height, width))
+        return round(height * share), round(width * share)
 
     def transform(self, unit: Unit, model: Model) -> Chain:
         """What the unit's picture must survive; a neuron's has to keep its place in the map, others move."""

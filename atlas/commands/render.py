@@ -36,7 +36,7 @@ def render_command(
         str, typer.Option("--canvas", help="fourier, pixel, maco (natural spectrum) or cppn.")
     ] = _DRAWING.canvas,
     size: Annotated[
-        int, typer.Option("--size", help="Pixels; 0: the network's input size for classes and neurons, else 128.")
+        int, typer.Option("--size", help="Pixels; 0: the network's input size, of channels at most 224.")
     ] = _DRAWING.size,
     steps: Annotated[int, typer.Option("--steps", help="Optimisation steps.")] = _DRAWING.steps,
     lr: Annotated[float, typer.Option("--lr", help="Peak learning rate; 0: the canvas's own.")] = _DRAWING.lr,

@@ -13,6 +13,7 @@ from toys import conv_net, toy_model
 from featviz.certificate import Certificate, from_json
 from featviz.drawing import Drawing, Transparency
 from featviz.errors import UserError
+from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.superstimuli import as_png, file_name, render
 from featviz.units import Unit
@@ -100,7 +101,10 @@ def test_file_names_are_safe_and_differ() -> None:
 
 def test_sizes_fit_the_kind_of_unit() -> None:
     model = toy_model()
-    assert Drawing().pixels(Unit("4", 0), model) == (128, 128)
+    assert Drawing().pixels(Unit("4", 0), model) == (32, 32)
+    large = Model.wrap(conv_net(), size=448, mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert Drawing().pixels(Unit("4", 0), large) == (224, 224)
+    assert Drawing().pixels(Unit("output", 0), large) == (448, 448)
     assert Drawing().pixels(Unit("4", 0, (1, 1)), model) == (32, 32)
     assert Drawing().pixels(Unit("output", 0), model) == (32, 32)
     assert Drawing(size=48).pixels(Unit("output", 0), model) == (48, 48)
