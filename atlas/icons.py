@@ -62,7 +62,7 @@ def draw_icons(
     *,
     channels: Sequence[int] | None = None,
     icon: int = 80,
-    steps: int = 128,
+    steps: int = 100,
     attempts: int = 1,
     lr: float = 0.12,
     power: float = 4.0,

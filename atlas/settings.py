@@ -38,7 +38,7 @@ class Settings:
     layer: str
     grid: tuple[int, ...] = (10, 20)
     icon: int = 80
-    steps: int = 128
+    steps: int = 100
     samples: int = 8000
     per_image: int = 8
     min_count: int = 5

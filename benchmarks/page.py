@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from common import PEERS, installed, processor
 from readings import READINGS
 from verdicts import Reading, Verdict
+
+# What `observers.py mark` printed last.
+MARKS = Path(__file__).parent / "observers.json"
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ def written(outcomes: Sequence[Outcome], *, images: str, quick: bool) -> str:
     if verdicts:
         parts.append(summary(verdicts))
     parts += [section(outcome, read[outcome.name]) for outcome in outcomes if read[outcome.name]]
+    parts += [observed(MARKS)]
     parts += [missed("Failed", {each.name: each.failed for each in outcomes if each.failed})]
     out = {each.name: each.left_out for each in outcomes if each.left_out}
     out |= {f"{each.name}, {peer}": reason for each in outcomes for peer, reason in each.absent.items()}
@@ -105,6 +111,29 @@ def section(outcome: Outcome, readings: Sequence[Reading]) -> str:
         text += [listed("Who wins", [verdict.sentence for verdict in reading.verdicts])] if reading.verdicts else []
         parts += [*text, *reading.notes]
     return "\n\n".join(parts)
+
+
+def observed(marks: Path) -> str:
+    """What blind observers made of the pictures, from the marks that `observers.py mark` printed; '' without any."""
+    if not marks.exists():
+        return ""
+    rows = [
+        (row["test"], row["maker"], ", ".join(str(right) for right in row["right"].values()), f"{row['mean']:g}",
+         str(row["of"]), f"{row['interval'][0]:.2f} to {row['interval'][1]:.2f}")
+        for row in json.loads(marks.read_text(encoding="utf-8"))
+    ]  # fmt: skip
+    return "\n\n".join(
+        [
+            "## observers",
+            "`benchmarks/observers.py`: sheets, answered by observers who saw nothing else, neither units nor code nor "
+            "key. Not repeated in a run: the answers take people, or whoever looks with fresh eyes. Chance is half of "
+            "them in `choice` and `icons`, one in forty in `naming`. Interval: Wilson's at 95 %, of all answers.",
+            table(("test", "pictures by", "right, by observer", "mean", "of", "interval of the share"), rows),
+            "choice: a picture that excites a random channel, one that inhibits it; which of two unseen photographs "
+            "excites it more? photographs: the four strongest and the four weakest in the pictures' place. naming: "
+            "twenty random classes out of forty names. icons: which of two photographs' parts lies in the icon's cell?",
+        ]
+    )
 
 
 def listed(title: str, lines: Sequence[str]) -> str:

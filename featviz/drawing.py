@@ -40,7 +40,7 @@ class Drawing:
 
     canvas: str = "fourier"
     size: int = 0
-    steps: int = 360
+    steps: int = 340
     lr: float = 0.0
     attempts: int = 1
     diversity: int = 1

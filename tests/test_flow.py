@@ -32,7 +32,7 @@ def test_the_whole_road(tmp_path: Path) -> None:
     assert len(cells) == sum(manifest["cells"].values()) == len(built.cells)
     assert sum(cell["count"] for cell in cells if cell["level"] == 3) <= 240
     for cell in cells:
-        assert set(cell) == {"level", "row", "col", "count", "xy", "top", "exemplars", "nearest", "score"}
+        assert set(cell) == {"level", "row", "col", "count", "xy", "top", "exemplars", "nearest", "score", "clean"}
         assert all(0 <= image < 30 for image, _, _ in cell["exemplars"])
     assert np.median([cell["score"] for cell in cells]) > 0.3
 
