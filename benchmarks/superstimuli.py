@@ -136,7 +136,7 @@ def main() -> None:
     model, witness = load_model(), load_model("efficientnet_lite1")
     quick = options.quick
     channels = tuple(range(0, 6 if quick else 2 * options.channels, 2))
-    ours = [2] if quick else [32, 64, 128]
+    ours = [2] if quick else [128, 340, 512]
     result = {
         "pace": pace(model, channels, 2 if quick else 64, max(1, options.repeats), say),
         "goal": goal(model, channels, ours, 3 if quick else LUCENT_STEPS, say),

@@ -25,7 +25,7 @@ def test_channels_of_cards_are_drawn_as_render_draws_them_in_the_precision_that_
     for precision in precisions:
         drawn[precision] = draw_superstimuli(replace(run, settings=replace(run.settings, precision=precision)), [1, 3])
         out = tmp_path / precision
-        render_units(model, ["4:1", "4:3"], out=out, drawing=Drawing(steps=4, precision=precision))
+        render_units(model, ["4:1", "4:3"], out=out, drawing=Drawing(size=128, steps=4, precision=precision))
         for channel, picture in drawn[precision].items():
             with Image.open(out / f"4_{channel}.png") as rendered:
                 assert np.array_equal(picture, np.asarray(rendered))

@@ -58,7 +58,7 @@ def test_whitening_is_by_all_vectors_not_by_the_class_alone(noise_images: Path) 
     made = atlas.class_atlas(model, LAST, "a", noise_images, count=30, **SMALL).atlas
     cells = [replace(cell, score=None) for cell in made.cells]
     by_all, by_class = (
-        draw_icons(model, LAST, cells, whitener(vectors), icon=16, steps=2, lr=0.08)[0]
+        draw_icons(model, LAST, cells, whitener(vectors), icon=16, steps=2, lr=0.12)[0]
         for vectors in (whole.sample.vectors, made.sample.vectors)
     )
     assert np.array_equal(made.pictures, by_all)

@@ -36,7 +36,7 @@ def test_a_card_holds_what_its_parts_say(tmp_path: Path, labelled: Path) -> None
     assert card is not None
     assert [entry.unit for entry in card.certificates] == ["4:2", "-4:2"]
     assert len(card.values) == 40
-    assert card.certificates[0].dataset_max == pytest.approx(card.values.max())
+    assert card.certificates[0].clean_max == pytest.approx(card.values.max())
     assert card.selectivity is not None
     assert card.selectivity.classes == 4
     assert [found.name for found in card.tunings] == ["bars", "edges", "gratings", "curves", "dots", "colors"]
