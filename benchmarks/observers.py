@@ -22,7 +22,6 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,8 @@ from typing import Any
 import numpy as np
 import torch
 from common import missing
-from PIL import Image, ImageDraw, ImageFont
+from scipy.stats import binomtest
+from sheets import QUESTIONS, TILE, Trial, as_one, write
 from torch import Tensor
 
 from atlas.photos import Photographs
@@ -48,33 +48,7 @@ MAKERS = (OURS, LUCENT, DREAMLENS, PHOTOGRAPHS)
 LUCENT_STEPS = 512
 # Pixels per side of a channel's picture.
 SIDE = 128
-# Trials on a sheet, and the height of a picture on it.
-PER_SHEET, TILE = 5, 190
 SHOWN = 4
-QUESTIONS = {
-    "choice": "Each row is a task of its own. On the left, under +, is what excites one detector in a vision network; "
-    "under -, what inhibits the same detector. On the right are two photographs, 1 and 2. Which of them excites the "
-    "detector more? Answer 1 or 2, always, even where you have to guess.",
-    "naming": "Each picture is a computer's idea of one kind of thing. Which of the forty names fits best? Each name "
-    "is used at most once. Answer with the name's number.",
-    "icons": "Each row is a task of its own. On the left is a computer's drawing of what a detector looks for. On the "
-    "right are cuttings of two photographs, 1 and 2. Which of them fits the drawing better? Answer 1 or 2, always.",
-}
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One task: what stands on the left, what is asked, and the right answer."""
-
-    maker: str
-    test: str
-    subject: str
-    answer: int
-    left: Tensor  # pictures (n, 3, h, w) in [0, 1], in the order in which they are shown
-    right: Tensor
-
-
-# ---------------------------------------------------------------------------------------------------------- the tests
 
 
 def choice_trials(
@@ -113,7 +87,7 @@ def choice_trials(
         for maker in makers:
             if maker == PHOTOGRAPHS:
                 own = shows[means[shows, channel].argsort(descending=True)]
-                left = torch.stack([_grid(views[own[:SHOWN]]), _grid(views[own[-SHOWN:]])])
+                left = torch.stack([as_one(views[own[:SHOWN]]), as_one(views[own[-SHOWN:]])])
             else:
                 left = drawn[maker][place]
             trials.append(Trial(f"{maker} {layer}", "choice", f"{layer}:{channel}", first + 1, left, pair))
@@ -152,9 +126,6 @@ def icon_trials(folder: Path, images: Images, model: Model, count: int, seed: in
         icon = torch.from_numpy(made.pictures[number]).permute(2, 0, 1)[None].float() / 255
         trials.append(Trial(f"icons of {folder.name}", "icons", cell.key, first + 1, icon, pair))
     return trials
-
-
-# ---------------------------------------------------------------------------------------------------------- the makers
 
 
 def _kept(folder: Path | None, name: str, make: Callable[[], Tensor]) -> Tensor:
@@ -220,79 +191,6 @@ def _dreamlens(model: Model, units: Sequence[Unit]) -> Tensor:
     return torch.stack(pictures)
 
 
-# ---------------------------------------------------------------------------------------------------------- the sheets
-
-
-def write(trials: Sequence[Trial], names: Sequence[str], folder: Path, key: Path, seed: int) -> None:
-    """Sheets of trials in random order, a folder for each maker under a letter, and the key in a file elsewhere."""
-    makers = sorted({(trial.test, trial.maker) for trial in trials})
-    order = torch.randperm(len(makers), generator=generator_for(seed, "letters")).tolist()
-    answers: dict[str, Any] = {}
-    for letter, place in zip("ABCDEFGHIJKLMNOP", order, strict=False):
-        test, maker = makers[place]
-        own = [trial for trial in trials if (trial.test, trial.maker) == (test, maker)]
-        mixed = torch.randperm(len(own), generator=generator_for(seed, f"trials of {maker} {test}")).tolist()
-        own = [own[number] for number in mixed]
-        (folder / letter).mkdir(parents=True, exist_ok=True)
-        per_sheet = PER_SHEET * 4 if test == "naming" else PER_SHEET
-        for start in range(0, len(own), per_sheet):
-            picture = (_gallery if test == "naming" else _rows)(own[start : start + per_sheet], start + 1)
-            picture.save(folder / letter / f"sheet-{start // per_sheet + 1}.png")
-        question = QUESTIONS[test]
-        if test == "naming":
-            question += "\n\n" + "\n".join(f"{number}. {name}" for number, name in enumerate(names, 1))
-        question += f'\n\nAnswers for all {len(own)} tasks, as JSON: {{"1": ..., "2": ..., ...}}\n'
-        (folder / letter / "questions.md").write_text(question, encoding="utf-8")
-        answers[letter] = {
-            "test": test, "maker": maker, "answers": [trial.answer for trial in own],
-            "subjects": [trial.subject for trial in own],
-        }  # fmt: skip
-    key.parent.mkdir(parents=True, exist_ok=True)
-    key.write_text(json.dumps(answers, indent=1), encoding="utf-8")
-
-
-def _rows(trials: Sequence[Trial], first: int) -> Image.Image:
-    """A row for each trial: its number, what is on the left, a gap, what is asked."""
-    widest = max(len(trial.left) + len(trial.right) for trial in trials)
-    sheet = Image.new("RGB", (60 + widest * (TILE + 12) + 60, len(trials) * (TILE + 34)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
-    for row, trial in enumerate(trials):
-        top = row * (TILE + 34) + 26
-        pen.text((8, top + TILE // 2), str(first + row), fill="black", font=font)
-        marks = "+-" if len(trial.left) == 2 else " "
-        left = 50
-        for mark, picture in (*zip(marks, trial.left, strict=True), *zip("12", trial.right, strict=True)):
-            if mark == "1":
-                left += 40
-            sheet.paste(_tile(picture), (left, top))
-            pen.text((left + TILE // 2 - 4, top - 24), mark, fill="black", font=font)
-            left += TILE + 12
-    return sheet
-
-
-def _gallery(trials: Sequence[Trial], first: int) -> Image.Image:
-    """Numbered pictures, five in a row."""
-    side = 224
-    rows = -(-len(trials) // 5)
-    sheet = Image.new("RGB", (5 * (side + 12) + 12, rows * (side + 34)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
-    for number, trial in enumerate(trials):
-        left, top = 12 + number % 5 * (side + 12), number // 5 * (side + 34) + 28
-        sheet.paste(_tile(trial.left[0], side), (left, top))
-        pen.text((left, top - 25), str(first + number), fill="black", font=font)
-    return sheet
-
-
-def _tile(picture: Tensor, side: int = TILE) -> Image.Image:
-    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    return Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
-
-
-def _grid(pictures: Tensor) -> Tensor:
-    """Four pictures (4, 3, h, w) as one (3, 2h, 2w)."""
-    return torch.cat([torch.cat(list(pictures[:2]), 2), torch.cat(list(pictures[2:]), 2)], 1)
-
-
 def _channel_means(model: Model, layer: str, views: Tensor) -> Tensor:
     trunk = Trunk(model, [layer])
     with torch.inference_mode():
@@ -301,16 +199,6 @@ def _channel_means(model: Model, layer: str, views: Tensor) -> Tensor:
 
 def _told(stage: str, done: int, total: int) -> None:
     print(f"\r{stage} {done} of {total}", end="", file=sys.stderr)
-
-
-# ----------------------------------------------------------------------------------------------------------- the marks
-
-
-def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share, by default at 95 %. Wilson 1927."""
-    share = right / of
-    middle, spread = share + z**2 / (2 * of), z * math.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
-    return (middle - spread) / (1 + z**2 / of), (middle + spread) / (1 + z**2 / of)
 
 
 def mark(key: Mapping[str, Any], answers: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[dict[str, Any]]:
@@ -330,7 +218,7 @@ def mark(key: Mapping[str, Any], answers: Mapping[str, Mapping[str, Mapping[str,
         if not right:
             continue
         of = len(own["answers"])
-        low, high = wilson(sum(right.values()), of * len(right))
+        interval = binomtest(sum(right.values()), of * len(right)).proportion_ci(method="wilson")
         rows.append(
             {
                 "test": own["test"],
@@ -338,7 +226,7 @@ def mark(key: Mapping[str, Any], answers: Mapping[str, Mapping[str, Mapping[str,
                 "right": right,
                 "mean": round(sum(right.values()) / len(right), 1),
                 "of": of,
-                "interval": [round(low, 3), round(high, 3)],
+                "interval": [round(float(interval.low), 3), round(float(interval.high), 3)],
             }
         )
     return sorted(rows, key=lambda row: (row["test"], row["maker"]))

@@ -126,8 +126,9 @@ def observed(marks: Path) -> str:
         [
             "## observers",
             "`benchmarks/observers.py`: sheets, answered by observers who saw nothing else, neither units nor code nor "
-            "key. Not repeated in a run: the answers take people, or whoever looks with fresh eyes. Chance is half of "
-            "them in `choice` and `icons`, one in forty in `naming`. Interval: Wilson's at 95 %, of all answers.",
+            "key: in this round vision-language models, not people; two of a kind agree more than two people would. "
+            "Not repeated in a run. Chance is half of them in `choice` and `icons`, one in forty in `naming`. "
+            "Interval: Wilson's at 95 %, of all answers.",
             table(("test", "pictures by", "right, by observer", "mean", "of", "interval of the share"), rows),
             "choice: a picture that excites a random channel, one that inhibits it; which of two unseen photographs "
             "excites it more? photographs: the four strongest and the four weakest in the pictures' place. naming: "

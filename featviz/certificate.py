@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +127,8 @@ def certify(
     with torch.inference_mode():
         maps = trunk(image)
         clean = float(values(unit, maps[unit.layer]))
-        activation = float(robust_values([unit], trunk, image)[0])
+        robust = [values(unit, trunk(view)[unit.layer]) for view in robust_views(image)]
+        activation = float(torch.stack(robust).mean())
     known = math.isfinite(clean) and math.isfinite(activation)
     every = look(maps[unit.layer], unit.position)[0].float().cpu()
     rank, selectivity = _place(unit, every, reference) if known else (None, None)
@@ -159,12 +160,6 @@ def certify(
 def values(unit: Unit, maps: Tensor) -> Tensor:
     """The unit's activation (n,) in maps (n, c, h, w)."""
     return unit.activation(look(maps, unit.position))
-
-
-def robust_values(units: Sequence[Unit], trunk: Trunk, images: Tensor) -> Tensor:
-    """The units' robust activation (units, n) on images (n, channels, h, w) in [0, 1]: the mean over their views."""
-    seen = [trunk(view) for view in robust_views(images)]
-    return torch.stack([torch.stack([values(unit, maps[unit.layer]) for maps in seen]).mean(0) for unit in units])
 
 
 def certificate_trunk(model: Model, layer: str, path: list[str] | None = None) -> Trunk:

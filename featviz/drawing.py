@@ -16,6 +16,7 @@ from .units import Unit
 
 Like = Literal["", "photographs"]
 Transparency = Literal["none", "learned", "importance"]
+# Of a class one start in three may be caught where the class is not; of three starts hardly all.
 CLASS_STARTS = 3
 # The longest side of a channel's picture, in pixels.
 CHANNEL_SIDE = 224

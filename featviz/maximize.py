@@ -77,7 +77,7 @@ def maximize(
     watch: Callable[[Moment], None] | None = None,
     progress: Progress = silent,
 ) -> Pictures:
-    """Draw the pictures of an objective by gradient ascent.
+    """Draw the pictures of an objective by gradient ascent; `superstimuli.draw` adds a prior and starts for units.
 
     objective: ours, a unit's address such as `blocks.5:12`, or lucent's; canvas, transform: ours, or lucent's as they
     are (see `lucent.py`; default transform: `transforms.views`). count: how many pictures, where the objective does not

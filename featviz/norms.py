@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .layers import outputs_at
 from .models import Model
 from .objectives import Activations, Objective
+from .trunk import Trunk
 
 # Squared distances count up to this, so that one channel far away does not drown the rest.
 _MOST = 25.0
@@ -53,20 +53,11 @@ def _narrowest(model: Model, layers: Sequence[str]) -> list[tuple[str, nn.BatchN
             repeated.add(name)
         met[name] = (output.shape[1], output.shape[2], output.shape[3])
 
-    norms = {name: module for name, module in model.network.named_modules() if _remembers(module)}
-    handles = [module.register_forward_hook(partial(watch, name)) for name, module in norms.items()]
-    training = [module for module in model.network.modules() if module.training]
-    try:
-        model.network.eval()
-        probe = torch.zeros(1, model.preprocess.channels, *model.preprocess.size)
-        probe = probe.to(next(model.network.parameters(), probe))
-        with torch.inference_mode():
-            outputs_at(model.network, probe, layers)
-    finally:
-        for module in training:
-            module.training = True
-        for handle in handles:
-            handle.remove()
+    trunk = Trunk(model, layers, fold=False)  # whose network is a frozen copy: the user's own stays as it is
+    norms = {name: module for name, module in trunk.network.named_modules() if _remembers(module)}
+    for name, module in norms.items():
+        module.register_forward_hook(partial(watch, name))
+    trunk.map_size(layers[0])
     narrow: dict[tuple[int, int], int] = {}
     for channels, *size in met.values():
         narrow[size[0], size[1]] = min(channels, narrow.get((size[0], size[1]), channels))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
 
 from .batch_size import whole_groups
 from .objectives import Activations, Objective
@@ -80,31 +79,15 @@ def _view(images: Tensor, number: int) -> Tensor:
     side = min(images.shape[2:])
     view = images.cpu()
     if number % 2:
-        view = _blurred(view, side * _BLUR)
+        sigma = side * _BLUR
+        view = gaussian_blur(view, [2 * max(1, round(3 * sigma)) + 1] * 2, [sigma] * 2)
     view = Affine(shift=side / 16, scale=(0.8, 1.25), degrees=10)(view, generators)
     if number % 4 < 2:
         view = _as_jpeg(view)
     weakest, strongest = _NOISE
-    sigma = weakest + (strongest - weakest) * number / (VIEWS - 1)
+    strength = weakest + (strongest - weakest) * number / (VIEWS - 1)
     noise = torch.randn(view.shape[1:], generator=generators[0])
-    return (view + sigma * noise).clamp(0, 1).to(images)
-
-
-def _blurred(images: Tensor, sigma: float) -> Tensor:
-    row = _gaussian(sigma).to(images)
-    margin = len(row) // 2
-    channels = images.shape[1]
-    for kernel, padding in ((row[:, None], (0, 0, margin, margin)), (row[None], (margin, margin, 0, 0))):
-        padded = F.pad(images, padding, mode="replicate")
-        images = F.conv2d(padded, kernel.expand(channels, 1, *kernel.shape), groups=channels)
-    return images
-
-
-@cache
-def _gaussian(sigma: float) -> Tensor:
-    places = torch.arange(-max(1, round(3 * sigma)), max(1, round(3 * sigma)) + 1)
-    weights = (-0.5 * (places / max(sigma, 1e-3)).square()).exp()
-    return weights / weights.sum()
+    return (view + strength * noise).clamp(0, 1).to(images)
 
 
 def _as_jpeg(images: Tensor) -> Tensor:

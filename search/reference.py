@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.certificate import Reference, robust_values
+from featviz.certificate import Reference
 from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
 from featviz.keep import NOWHERE, Keep
@@ -30,12 +30,14 @@ from .images import Images
 from .loading import Skipped
 from .scan import Consumer, scan
 from .shards import STEP, Blank, ShardedScan, fill
-from .statistics import ChannelMoments, Colors, PooledMaps, Spectra, UnitValues
+from .statistics import ChannelMoments, Colors, PooledMaps, RobustValues, Spectra, UnitValues
 
 # Photographs compared on their way through the network: those that excite the unit the most, and others.
 PATH_SAME, PATH_OTHER = 8, 24
 # Photographs that excite a unit the most, whose robust activation its picture is measured against.
 STRONGEST = 4
+# Images at once under robust views.
+_AT_ONCE = 8
 # The part of an image that a picture begins at, as a share of its side.
 PART = 0.6
 # Tasks of the interpretability score (Zimmermann et al. 2024: 20).
@@ -84,7 +86,7 @@ def references(
     )  # fmt: skip
     ranked = {unit: _Ranked(numbers, values) for unit, (numbers, values) in found.by_unit().items()}
     paths = _paths(model, images, ranked, seed, workers, progress)
-    robust = _robust(model, images, ranked, progress)
+    robust = _robust(model, images, ranked, workers, progress)
     queries = {} if similarity is None else _queries(similarity, images, ranked, workers, progress)
     references = {}
     for unit in units:
@@ -156,24 +158,21 @@ def _paths(
     return paths
 
 
-def _robust(model: Model, images: Images, ranked: Mapping[Unit, _Ranked], progress: Progress) -> dict[Unit, float]:
+def _robust(
+    model: Model, images: Images, ranked: Mapping[Unit, _Ranked], workers: int | None, progress: Progress
+) -> dict[Unit, float]:
     """Each unit's highest robust activation among the photographs that excite it the most; none without photographs."""
-    wanted: dict[tuple[str, int], list[Unit]] = {}
-    for unit, entry in ranked.items():
-        for number in entry.highest(STRONGEST):
-            wanted.setdefault((unit.layer, number), []).append(unit)
-    highest: dict[Unit, float] = {}
-    trunk = Trunk(model, list(dict.fromkeys(layer for layer, _ in wanted)))
-    for done, ((_, number), units) in enumerate(wanted.items(), 1):
-        progress("photographs under robust views", done, len(wanted))
-        view = first_views(images, model.preprocess, 1, [number])
-        if not len(view):  # gone since the scan
-            continue
-        with torch.inference_mode():
-            found = robust_values(units, trunk, view.to(trunk.device))[:, 0].tolist()
-        for unit, value in zip(units, found, strict=True):
-            if np.isfinite(value):
-                highest[unit] = max(value, highest.get(unit, -np.inf))
+    strongest = {unit: entry.highest(STRONGEST) for unit, entry in ranked.items()}
+    numbers = sorted({number for chosen in strongest.values() for number in chosen})
+    if not numbers:
+        return {}
+    found = RobustValues(list(ranked), Trunk(model, list(dict.fromkeys(unit.layer for unit in ranked))))
+    scan(model, images, [], [found], numbers=numbers, batch=_AT_ONCE, workers=workers, progress=progress)
+    highest = {}
+    for unit, (seen, values) in found.by_unit().items():
+        own = values[np.isin(seen, strongest[unit])]
+        if len(own):
+            highest[unit] = float(own.max())
     return highest
 
 

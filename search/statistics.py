@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from featviz.contrast import ColorRange, contrast, saturation
 from featviz.objectives import Place, look
+from featviz.robust import robust_views
 from featviz.spectrum import Spectrum, amplitudes, before_sigmoid, slopes
+from featviz.trunk import Trunk
 from featviz.units import Unit
 
 from .scan import Batch
@@ -73,6 +76,23 @@ class UnitValues(_PerImage):
         images, columns = state["image"].numpy(), state["values"].numpy().T
         finite = [np.isfinite(column) for column in columns]
         return {unit: (images[ok], column[ok]) for unit, column, ok in zip(self.units, columns, finite, strict=True)}
+
+
+class RobustValues(UnitValues):
+    """Keeps each unit's robust activation on the central view of every image: the mean over its `robust_views`.
+
+    trunk: reads the units' layers; the scan itself need not.
+    """
+
+    def __init__(self, units: Sequence[Unit], trunk: Trunk) -> None:
+        super().__init__(units)
+        self.trunk = trunk
+
+    def rows(self, batch: Batch) -> dict[str, Tensor]:
+        with torch.inference_mode():
+            seen = [replace(batch, activations=self.trunk(view)) for view in robust_views(batch.pixels)]
+            values = [super(RobustValues, self).rows(each)["values"] for each in seen]
+        return {"values": torch.stack(values).mean(0)}
 
 
 class PooledMaps(_PerImage):

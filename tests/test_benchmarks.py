@@ -162,10 +162,5 @@ def test_observers_get_sheets_without_the_key_and_their_answers_are_marked(noise
     rows = {row["maker"]: row for row in json.loads(marked.stdout)}
     assert rows["ours blocks.1"]["right"] == {"knows": 3, "errs": 0}
     assert (rows["ours blocks.1"]["mean"], rows["ours blocks.1"]["of"]) == (1.5, 3)
+    assert rows["ours blocks.1"]["interval"] == [0.188, 0.812]  # Wilson's, of 3 of 6 answers
     assert _script("observers", "write", str(sheets), "--key", str(sheets / "key.json"), *more[2:]).returncode != 0
-
-
-def test_the_interval_of_a_share_is_wilsons() -> None:
-    low, high = _module("observers").wilson(36, 40)
-    assert (round(low, 3), round(high, 3)) == (0.769, 0.960)  # as statsmodels' proportion_confint gives it
-    assert _module("observers").wilson(0, 10)[0] == pytest.approx(0)

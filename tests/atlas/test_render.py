@@ -268,4 +268,8 @@ def test_a_gain_is_over_the_strongest_images_in_the_same_views(tmp_path: Path, n
     assert made.dataset_max == pytest.approx(float(robust.max()), rel=1e-3)
     assert made.activation is not None
     assert made.gain == pytest.approx(made.activation / float(robust.max()), rel=1e-3)
-    assert made.natural is not None
+    lowest, highest = torch.quantile(views.flatten(2).std(2, correction=0), torch.tensor([0.05, 0.95]), dim=0)
+    with Image.open(tmp_path / made.file) as picture:
+        own = (torch.from_numpy(np.array(picture)).float() / 255).flatten(0, 1).std(0, correction=0)
+    assert made.natural is bool(((own >= lowest) & (own <= highest)).all())
+    assert made.contrast == pytest.approx(float(own.mean()), rel=1e-4)

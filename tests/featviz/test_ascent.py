@@ -250,6 +250,19 @@ def test_of_several_starts_a_picture_goes_on_with_the_one_that_gets_highest() ->
     assert torch.equal(again.images[0], several.images[1])
 
 
+def test_a_picture_of_several_starts_is_what_its_best_start_alone_becomes() -> None:
+    model, chosen = toy_model(), set()
+    how = {"size": 32, "steps": 40, "chunk": 1}
+    for key in ("a", "b", "c", "d"):
+        names = [key, f"{key} start 2", f"{key} start 3"]
+        drawn = maximize(model, channel("4", 1), keys=[key], starts=3, **how)  # type: ignore[arg-type]
+        alone = [maximize(model, channel("4", 1), keys=[name], **how) for name in names]  # type: ignore[arg-type]
+        same = [number for number, each in enumerate(alone) if torch.equal(each.images, drawn.images)]
+        assert len(same) == 1
+        chosen |= set(same)
+    assert len(chosen) > 1
+
+
 def test_a_prior_guides_the_drawing_and_is_left_out_of_the_score() -> None:
     model, wish = toy_model(), channel("4", [0, 1])
     free = maximize(model, wish, size=32, steps=40, transform=STILL)

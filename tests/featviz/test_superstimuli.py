@@ -112,6 +112,14 @@ def test_sizes_fit_the_kind_of_unit() -> None:
         Drawing(size=3)
 
 
+def test_a_class_has_several_starts_unless_it_begins_at_an_image_and_a_neuron_keeps_its_place() -> None:
+    model, picture, generators = toy_model(), torch.rand(1, 3, 32, 32), [torch.Generator().manual_seed(0)]
+    assert Drawing().starts(Unit("output", 0)) > 1
+    assert Drawing().starts(Unit("4", 0)) == Drawing(start="cat.png").starts(Unit("output", 0)) == 1
+    assert Drawing().transform(Unit("4", 0, (1, 1)), model)(picture, generators).shape == picture.shape
+    assert Drawing().transform(Unit("4", 0), model)(picture, generators).shape[2] < 32
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
