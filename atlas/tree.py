@@ -19,6 +19,9 @@ from featviz.errors import UserError
 LEAST = 20
 # Fewer weights than this make no tree worth the name.
 FEWEST = 40
+# Weights this near to a mean, as a share of the largest weight, are equal to it: in which order numbers are added
+# would decide otherwise.
+_ROUNDING = 1e-12
 
 Weights = NDArray[np.float64]
 Sign = Literal["+", "-"]
@@ -62,23 +65,24 @@ class Terminals:
 def split(weights: NDArray[np.floating], *, full: bool = False) -> Node:
     """The tree of one class's weights (features,): the two pure chains, or with `full` every branch.
 
-    A node of at least 20 members has its own mean subtracted from its residuals; what is then 0 or more goes to the
-    child `+`, the rest to `-`. Raises `UserError` for fewer than 40 weights and for weights that are not finite.
+    A node of at least 20 members has its own mean subtracted from its residuals; what is then 0 or more, up to
+    rounding, goes to the child `+`, the rest to `-`. Raises `UserError` for fewer than 40 weights and for weights that
+    are not finite.
     """
     checked = check(np.asarray(weights)[None])[0]
-    return _grown("", np.arange(len(checked)), checked, full)
+    return _grown("", np.arange(len(checked)), checked, full, _ROUNDING * float(np.abs(checked).max()))
 
 
-def _grown(path: str, members: NDArray[np.int64], residual: Weights, full: bool) -> Node:
+def _grown(path: str, members: NDArray[np.int64], residual: Weights, full: bool, slack: float) -> Node:
     own = tuple(map(int, members))
     if len(members) < LEAST:
         return Node(path, own)
-    if residual.min() == residual.max():  # all alike: a split would go on for ever
-        return Node(path, own)
     residual = residual - residual.mean()
-    parts = {"+": residual >= 0, "-": residual < 0}
+    parts = {"+": residual >= -slack, "-": residual < -slack}
+    if not parts["-"].any():  # all alike: a split would go on for ever
+        return Node(path, own)
     signs = [sign for sign in parts if full or set(path) <= {sign}]
-    children = tuple(_grown(path + sign, members[parts[sign]], residual[parts[sign]], full) for sign in signs)
+    children = tuple(_grown(path + sign, members[parts[sign]], residual[parts[sign]], full, slack) for sign in signs)
     return Node(path, own, children)
 
 
@@ -95,13 +99,12 @@ def terminals(weights: NDArray[np.floating], sign: Sign) -> Terminals:
     first, behind = np.zeros(classes, dtype=np.int64), np.full(classes, features)
     depth = np.zeros(classes, dtype=np.int64)
     active = np.arange(classes)
+    slack = _ROUNDING * np.abs(checked).max(1)
     while len(active):
         low, high = first[active], behind[active]
         mean = (sums[active, high] - sums[active, low]) / (high - low)
-        # Where the mean of equal numbers is rounded to beside them, there is nothing to part.
-        parted = ordered[active, low] < ordered[active, high - 1]
-        place = _first_at_least(ordered, active, mean)
-        go_on = (high - low >= LEAST) & parted
+        place = _first_at_least(ordered, active, mean - slack[active])
+        go_on = (high - low >= LEAST) & (place > low)
         if sign == PLUS:
             first[active] = np.where(go_on, place, low)
         else:

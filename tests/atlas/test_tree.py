@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -102,6 +102,7 @@ def test_too_few_weights_are_refused() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from([-0.3, -0.1, 0.0, 0.1, 0.7]), min_size=40, max_size=200))
+@example([-0.3] * 18 + [-0.1] * 7 + [0.1] * 3 + [-0.3] * 5 + [-0.1] * 2 + [0.7] * 5)  # the mean is one of the weights
 def test_many_equal_weights_split_alike_both_ways(row: list[float]) -> None:
     weights = np.array(row)
     for sign in (PLUS, MINUS):
