@@ -106,7 +106,7 @@ def test_a_picture_that_rests_stays_as_it_is_while_others_go_on() -> None:
 
     model = Model.wrap(Ceiling(), size=16, mean=(0.0,), std=(1.0,))
     seen = Snapshots(range(1, 41))
-    maximize(model, channel("out", [0, 1]), size=16, steps=40, patience=5, transform=STILL, watch=seen)
+    maximize(model, channel("out", [0, 1]), size=16, steps=40, patience=5, transform=STILL, watch=seen, chunk=2)
     last = max(step for _, _, step in seen.images)
     pictures = [[seen.images[picture, 0, step] for step in range(1, last + 1)] for picture in (0, 1)]
     assert torch.equal(pictures[0][6], pictures[0][-1])
@@ -360,7 +360,7 @@ def test_bfloat16_scores_within_a_few_percent_of_float32() -> None:
 
 def test_what_a_picture_counts_as_does_not_depend_on_how_long_its_neighbours_go_on() -> None:
     model, wish = toy_model(), channel("4", list(range(6)))
-    options = {"size": 32, "steps": 40, "patience": 3, "importance": True, "chunk": 6, "attempts": 2}
+    options = {"size": 32, "steps": 16, "patience": 3, "importance": True, "chunk": 6, "attempts": 2}
     together = maximize(model, wish, **options)  # type: ignore[arg-type]
     for number in range(6):
         alone = maximize(model, wish, pictures=[number], **options)  # type: ignore[arg-type]
@@ -394,7 +394,9 @@ def test_an_opacity_is_scored_over_grey() -> None:
 def test_an_opacity_learns_at_its_own_pace_whatever_the_canvas() -> None:
     spectrum = Spectrum.of(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     spread = [
-        maximize(toy_model(), channel("4", 1), size=32, steps=40, alpha=True, canvas=canvas_maker(canvas, spectrum))
+        maximize(
+            toy_model(), channel("4", 1), size=32, steps=25, alpha=True, chunk=1, canvas=canvas_maker(canvas, spectrum)
+        )
         .alpha.float()
         .std()  # type: ignore[union-attr]
         for canvas in ("fourier", "cppn", "maco")

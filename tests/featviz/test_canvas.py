@@ -145,7 +145,9 @@ def test_a_canvas_begins_at_the_image_given(maker: CanvasMaker, channels: int) -
 @pytest.mark.parametrize("name", list(CANVASES))
 def test_every_canvas_climbs(name: str) -> None:
     made = [
-        maximize(toy_model(), channel("4", [0, 1]), size=32, steps=steps, transform=Affine(), canvas=_maker(name)).clean
+        maximize(
+            toy_model(), channel("4", [0, 1]), size=32, steps=steps, transform=Affine(), canvas=_maker(name), chunk=2
+        ).clean
         for steps in (1, 60)
     ]
     assert (made[1] > made[0]).all()
