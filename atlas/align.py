@@ -169,7 +169,7 @@ def _other_sample(other: Stages, found: Sample, model: Model, layer: str) -> tup
     _, height, width = Trunk(model, [layer], fold=False).map_size(layer)
 
     def compute() -> Arrays:
-        effects = class_effects(other.model, wanted.layer, relaxed=wanted.relax_pools) if wanted.effects else None
+        effects = class_effects(other.model, wanted.layer, other.usual()) if wanted.effects else None
         again, rows = revisit(
             other.model, wanted.layer, other.images, found, (height, width), effects=effects,
             precision=wanted.precision, compiled=wanted.compiled, workers=other.workers, progress=other.progress,

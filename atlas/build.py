@@ -17,6 +17,7 @@ from search.images import Images, open_images
 from .channels import draw_superstimuli, named_channels
 from .claim import claim, identify
 from .grid import Cell
+from .label import named
 from .photos import Photographs
 from .project import Floats, Reducer, named_reducer
 from .result import Atlas, load, write
@@ -45,7 +46,7 @@ def build(
     images: what `search.open_images` takes. reducer: `umap`, `tsne`, `pca` or a function, as `project` takes it.
     classes: names or numbers of classes, through each of which the atlas is shown once more, by effect. settings: the
     other fields of `Settings`: grid, icon, steps, samples, per_image, min_count, attempts, lr, power, ridge, effects,
-    relax_pools, tiles, cards, precision, compiled, seed. store: an address for the vectors that fsspec knows, such as
+    tiles, cards, precision, compiled, seed. store: an address for the vectors that fsspec knows, such as
     s3://bucket/atlas, instead of `store/` inside `out`. engine: where images are read and icons drawn. With `out`, the
     atlas is written there; work that an interrupted run of the same settings left there is not done again, and a folder
     with other settings is refused.
@@ -100,6 +101,8 @@ def build(
     class_names = model.labels if found.effects is not None else ()
     photos = tiles[1] if len(tiles) > 1 else None
     atlas = Atlas(wanted, cells, tiles[0], found, xy, source.names, manifest, class_names, photos, superstimuli)
+    atlas = named(atlas, model, source, workers=workers, progress=progress)
+    clock.lap("names")
     if folder is not None:
         write(atlas, folder, classes=labels, photographs=photographs, progress=progress)
     return atlas

@@ -31,7 +31,7 @@ WHOLE, DISCRIMINATIVE, CONFUSING, RANDOM, CHOSEN = "whole", "discriminative", "c
 # 8 x 8 cells, as in the article, and so few that each can be drawn large and long; many vectors, since few belong to
 # one class; the least number in a cell by how many there are (0). The rate: at 0.15 late layers' icons burn (2 % of
 # their pixels black or white, against none) and score less.
-DEFAULTS: dict[str, Any] = {"grid": (8,), "samples": 20_000, "min_count": 0, "icon": 112, "steps": 160, "lr": 0.12}
+DEFAULTS: dict[str, Any] = {"grid": (8,), "samples": 20_000, "min_count": 0, "icon": 112, "steps": 160, "lr": 0.16}
 _LEAST = 5
 RULES = {
     "rank": "those that affect the class the most of all",
@@ -182,12 +182,13 @@ def within_channels(run: Stages, whole: Sample, channels: Sequence[int]) -> Samp
     wanted = list(channels)
     model, layer = run.model, run.settings.layer
     _, rows, columns = Trunk(model, [layer], fold=False).map_size(layer)
-    classifier = linear_head(model, layer)
+    classifier, usual = linear_head(model, layer), run.usual()
     if classifier is not None:
         # Features are the map's means, so each position's share of a logit is its product with the weights.
-        effects = whole.vectors[:, wanted] @ classifier[:, wanted].T / (rows * columns)
+        own = whole.vectors[:, wanted] - usual.numpy()[wanted]
+        effects = own @ classifier[:, wanted].T / (rows * columns)
         return replace(whole, vectors=whole.vectors[:, wanted], effects=effects.astype(np.float32))
-    found = ClassEffects(model, layer, channels=wanted, relaxed=run.settings.relax_pools)
+    found = ClassEffects(model, layer, usual, channels=wanted)
     again, kept = revisit(
         model, layer, run.images, whole, (rows, columns), effects=found, workers=run.workers, progress=run.progress
     )

@@ -296,6 +296,5 @@ def page_facts(manifest: dict[str, Any]) -> dict[str, Any]:
         **manifest["settings"],
         "vectors": f"{manifest['vectors']:,}",
         "images": f"{manifest['images']['used']:,} of {manifest['images']['source']}",
-        "effects, linear approximation": f"correlation {manifest['images'].get('effects_linearity')} with what happens",
         "made with": ", ".join(f"{name} {number}" for name, number in manifest["versions"].items()),
     }

@@ -24,6 +24,7 @@ from .commands.compare import compare_command
 from .commands.dissect import dissect_command
 from .commands.exemplars import exemplars_command
 from .commands.explain import explain_command
+from .commands.label import label_command
 from .commands.models import layers_command, models_command
 from .commands.open import open_command
 from .commands.patch import patch_command
@@ -40,6 +41,7 @@ app.command("build")(build_command)
 app.command("classes")(classes_command)
 app.command("compare")(compare_command)
 app.command("align")(align_command)
+app.command("label")(label_command)
 app.command("patch")(patch_command)
 app.command("ald")(ald_command)
 app.command("render", context_settings=_MINUS)(render_command)

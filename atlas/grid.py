@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from search.naming import Name
+
 Floats = NDArray[np.float32]
 # Vectors at once in double precision.
 _ROWS = 16_384
@@ -22,7 +24,7 @@ class Cell:
     cosine, best first; `nearest`: which vectors those are, by their row in the sample; `top`: (class, effect) pairs,
     strongest first, where effects are known; `score`: how well the icon does its job, the cosine, in [-1, 1], between
     the whitened mean and the activation that the icon causes, its mean over `robust_views`; `clean`: in one pass of the
-    icon as it is.
+    icon as it is; `name`: what it is called, where a name holds.
     """
 
     level: int
@@ -36,6 +38,7 @@ class Cell:
     score: float | None = None
     clean: float | None = None
     nearest: tuple[int, ...] = ()
+    name: Name | None = None
 
     @property
     def key(self) -> str:

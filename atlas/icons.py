@@ -33,9 +33,9 @@ Floats = NDArray[np.float32]
 # Vectors at once in double precision: of ImageNet's, all would not fit into memory.
 _ROWS = 16_384
 # How an icon is looked at while it is drawn (`icon_views`).
-ICON_SCALE, ICON_SHIFT, ICON_NOISE = (0.8, 1.25), 1 / 16, 0.3
+ICON_SCALE, ICON_SHIFT, ICON_NOISE = (0.8, 1.25), 1 / 16, 0.2
 # Where icons begin: waves over the map, alike within `REACH` cells, with `COARSE` values per side, and so strong.
-WAVES, REACH, COARSE, STRENGTH = 512, 2.0, 6, 0.5
+WAVES, REACH, COARSE, STRENGTH = 512, 1.6, 6, 0.6
 
 
 def whitener(vectors: Floats, *, ridge: float = 0.05) -> Tensor:
@@ -64,7 +64,7 @@ def draw_icons(
     icon: int = 80,
     steps: int = 100,
     attempts: int = 1,
-    lr: float = 0.12,
+    lr: float = 0.16,
     power: float = 4.0,
     seed: int = 0,
     precision: Precision = "float32",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -41,6 +42,7 @@ class Panel:
     """The cells of one level with their pictures (cells, height, width, 3), and what is said of each.
 
     `heading`: what stands above; `labels`: cell key -> what is written into it, as far as no label lies over another;
+    `regions`: (text, (x, y) of its middle in the unit square, its share of the map), written larger and before them;
     `tint`: cell key -> a number, shown as the colour around the icon; `opacity`: cell key -> how opaque, in [0, 1];
     `ends`: what the left and the right end mean, where the horizontal axis has a meaning with zero in the middle.
     """
@@ -50,6 +52,7 @@ class Panel:
     level: int
     heading: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    regions: Sequence[tuple[str, tuple[float, float], float]] = ()
     tint: Mapping[str, float] | None = None
     opacity: Mapping[str, float] | None = None
     ends: tuple[str, str] | None = None
@@ -154,22 +157,32 @@ def _draw(figure: Figure, axes: Axes, panel: Panel, picture: Bytes, unit: float)
 
 
 def _write_labels(figure: Figure, axes: Axes, panel: Panel, size: float) -> None:
-    """Labels at the lower left of their cells, those of the fullest cells first; none over another, none outside."""
+    """Regions' names in their middles, the largest first, then cells' at their lower left, those of the fullest first.
+
+    None over another, none outside.
+    """
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the canvas is Agg's
     frame = axes.get_window_extent(renderer)
     written: list[Bbox] = []
+
+    def write(text: str, place: tuple[float, float], size: float, **more: Any) -> None:
+        label = axes.text(
+            *place, text, fontsize=size, color="white", parse_math=False,
+            path_effects=[withStroke(linewidth=size / 3, foreground=(0, 0, 0, 0.65))], **more,
+        )  # fmt: skip
+        bare = label.get_window_extent(renderer)
+        box = bare.padded(size / 3)
+        if bare.x0 < frame.x0 or box.x1 > frame.x1 or any(box.overlaps(other) for other in written):
+            label.remove()
+        else:
+            written.append(box)
+
+    for text, middle, share in sorted(panel.regions, key=lambda region: -region[2]):
+        write(text, middle, size * (1.8 + 3 * min(share, 0.2)), va="center", ha="center", weight="bold")
     labelled = (cell for cell in panel.cells if cell.key in panel.labels)
     for cell in sorted(labelled, key=lambda cell: (-cell.count, cell.row, cell.col))[:_LABELLED]:
         place = ((cell.col + 0.04) / panel.level, (cell.row + 0.96) / panel.level)
-        text = axes.text(
-            *place, panel.labels[cell.key], fontsize=size, color="white", va="bottom", parse_math=False,
-            path_effects=[withStroke(linewidth=size / 3, foreground=(0, 0, 0, 0.65))],
-        )  # fmt: skip
-        box = text.get_window_extent(renderer).padded(size / 3)
-        if box.x1 > frame.x1 or any(box.overlaps(other) for other in written):
-            text.remove()
-        else:
-            written.append(box)
+        write(panel.labels[cell.key], place, size, va="bottom")
 
 
 def _color_bar(figure: Figure, size: tuple[int, int], limit: float, label: str, unit: float) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property, partial
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -22,15 +22,18 @@ from featviz.errors import UserError
 from featviz.output import OutputFolder, safe_name
 from featviz.progress import Progress, silent
 from search.image_set import readable
+from search.naming import Name
 
-from .explorer import Book, Leaf, book_widget, make_book, viewer_page, write_viewer
+from .explorer import Book, Leaf, add_names, book_widget, make_book, read_book, viewer_page, write_viewer
 from .figure import DPI, save_figure
 from .grid import Cell, bin_cells, cell_numbers
 from .icons import sheet
 from .panels import Panel, panels_figure
 from .photos import Photographs
+from .regions import Region, read_regions
 from .sample import Sample
 from .settings import Settings
+from .speaking import Speaking, speaking
 from .store import read_store, write_store
 
 # Bytes of a page in a notebook: beyond, saving and showing notebooks fails.
@@ -48,7 +51,7 @@ class Atlas:
     behind them; `xy`: (n, 2) their layout; `names`: the images' names by number; `manifest`: how it was made;
     `classes`: the classes' names, where effects on them are known; `photos`: like `pictures`, the parts of photographs
     nearest to the cells' means, where both are wanted; `superstimuli`: channel -> (side, side, 3), of those that cells
-    name, where they are wanted.
+    name, where they are wanted; `regions`: what parts of it are called, where names hold.
     """
 
     settings: Settings
@@ -61,6 +64,7 @@ class Atlas:
     classes: tuple[str, ...] = ()
     photos: NDArray[np.uint8] | None = None
     superstimuli: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
 
     @property
     def effects(self) -> NDArray[np.float32] | None:
@@ -88,20 +92,58 @@ class Atlas:
         )
         return {cell.key: float(sums[cell.row * level + cell.col]) for cell in self.cells if cell.level == level}
 
+    @property
+    def names_told(self) -> str:
+        """Where the names come from and how they were checked, in words; why there are none where there are none."""
+        about = self.manifest.get("names")
+        if not about:
+            return "no names: too few of the photographs have a label"
+        return (
+            f"names: by {about['by']}, chosen on {about['chosen_on']:,} photographs and checked on "
+            f"{about['checked_on']:,} others"
+        )
+
+    @property
+    def labels_told(self) -> str:
+        """What the labels on its figures are, in words."""
+        if self.manifest.get("names") or self.speaking is None:
+            return self.names_told
+        return f"labels: {self.speaking.told}"
+
+    @cached_property
+    def speaking(self) -> Speaking | None:
+        """How far the classes that cells change most can be trusted, at the finest grid; None without effects."""
+        if self.effects is None:
+            return None
+        return speaking(self.effects, self.xy, self.sample.image, max(self.levels))
+
     def icons(self, level: int | None = None) -> NDArray[np.uint8]:
         """All icons of a level in one RGBA sheet; empty cells are transparent."""
         return sheet(self.cells, self.pictures, self._level(level))
 
     def panel(self, level: int | None = None, **options: Any) -> Panel:
-        """The cells of a level for a figure, each labelled with the class that it has the largest effect on."""
+        """The cells of a level for a figure, labelled: cells and regions with their names, as far as they have any.
+
+        Where names were not looked for, with the classes that cells change most, if those mean anything.
+        """
         level = self._level(level)
         shown = [number for number, cell in enumerate(self.cells) if cell.level == level]
         pictures = self.pictures[shown]
         if self.photos is not None:
             pictures = np.concatenate([pictures, self.photos[shown]], 1)
         cells = [self.cells[number] for number in shown]
-        labels = {cell.key: self.class_name(cell.top[0][0]) for cell in cells if cell.top}
-        return Panel(cells, pictures, level, **{"labels": labels, **options})
+        far = [region for region in self.regions if region.level == 0]
+        # What stands over a region need not stand in each of its cells.
+        said = {(region.grid, *place): region.name.text for region in far for place in region.cells}
+        labels = {
+            cell.key: cell.name.text
+            for cell in cells
+            if cell.name is not None and said.get((level, cell.row, cell.col)) != cell.name.text
+        }
+        if not self.manifest.get("names") and self.speaking is not None and self.speaking.worth_saying:
+            labels = {cell.key: self.class_name(cell.top[0][0]) for cell in cells if cell.top}
+        regions = [(region.name.text, region.xy, region.share) for region in far]
+        return Panel(cells, pictures, level, **{"labels": labels, "regions": regions, **options})
 
     def figure(self, level: int | None = None) -> Figure:
         """The atlas of a level (default: the first) as a matplotlib figure."""
@@ -112,7 +154,7 @@ class Atlas:
             score = "score (cosine of the icon's activation with the cell's whitened mean, over noisy views): median"
             caption += f"\n{score} {np.median(scores):.2f}"
         if panel.labels:
-            caption += "; labels: the class that the cell's activations have the largest effect on"
+            caption += f"\n{self.labels_told}"
         return panels_figure([panel], title=self._title, caption=caption)
 
     def class_figure(self, label: int, level: int | None = None) -> Figure:
@@ -126,6 +168,7 @@ class Atlas:
                 heading=f"{word} {self.class_name(label)}",
                 opacity={key: max(0.0, sign * value / limit) for key, value in effects.items()},
                 labels={},
+                regions=(),
             )
             for word, sign in (("for", 1), ("against", -1))
         ]
@@ -142,7 +185,8 @@ class Atlas:
             "images": f"{manifest['images']['used']:,} of {manifest['images']['source']}",
             "images skipped": len(manifest["images"]["skipped"]),
             "median score": _said(manifest.get("median_score")),
-            "effects, linear approximation": _linearity(manifest["images"].get("effects_linearity")),
+            "names": self.names_told,
+            "classes": "no effects on classes" if self.speaking is None else self.speaking.told,
             "made with": ", ".join(f"{name} {number}" for name, number in manifest.get("versions", {}).items()),
         }
         leaf = Leaf(self.settings.layer, self, photographs=photographs)
@@ -227,7 +271,10 @@ def load(folder: str | Path) -> Atlas:
 
 def load_data(folder: Path, manifest: Mapping[str, Any], **changed: Any) -> Atlas:
     """What `write_data` wrote; changed: settings other than the manifest's."""
-    settings = Settings(**{**manifest["settings"], "grid": tuple(manifest["settings"]["grid"]), **changed})
+    # Settings that an earlier version knew are passed over.
+    known = {field.name for field in fields(Settings)}
+    kept = {name: value for name, value in manifest["settings"].items() if name in known}
+    settings = Settings(**{**kept, "grid": tuple(kept["grid"]), **changed})
     names = ("vectors", "image", "position", "box", "effects", "xy")
     arrays = read_store(manifest.get("store") or folder / "store", names)
     xy = arrays.pop("xy")
@@ -243,7 +290,9 @@ def load_data(folder: Path, manifest: Mapping[str, Any], **changed: Any) -> Atla
     images = tuple(json.loads((folder / "images.json").read_text(encoding="utf-8")))
     file = folder / "classes.json"
     classes = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
-    return Atlas(settings, cells, pictures, found, xy, images, manifest, classes, photos, drawn)
+    file = folder / "regions.json"
+    regions = read_regions(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
+    return Atlas(settings, cells, pictures, found, xy, images, manifest, classes, photos, drawn, regions)
 
 
 def write(
@@ -259,10 +308,7 @@ def write(
     classes: those through which to draw it too. photographs: of which the page shows those nearest to each cell.
     """
     start = time.monotonic()
-    figures = {
-        "atlas.png" if place == 0 else f"atlas-{level}.png": partial(atlas.figure, level)
-        for place, level in enumerate(atlas.levels)
-    } | {f"class-{safe_name(atlas.class_name(label))}.png": partial(atlas.class_figure, label) for label in classes}
+    figures = _figures(atlas, classes)
     steps = len(figures) + 2
     progress("writing", 0, steps)
     for done, (name, figure) in enumerate(figures.items(), 1):
@@ -274,6 +320,26 @@ def write(
     progress("writing", steps, steps)
     seconds = {**atlas.manifest["seconds"], "write": round(time.monotonic() - start, 2)}
     out.finish({**atlas.manifest, "seconds": seconds})
+
+
+def write_again(atlas: Atlas, out: OutputFolder) -> None:
+    """Write what an atlas's names are shown in into its finished folder: its cells, regions, figures and page."""
+    for name, figure in _figures(atlas, ()).items():
+        out.write(name, partial(save_figure, figure()))
+    write_names(atlas, out)
+    book = read_book(out.path / "index.html")
+    add_names(book.manifest["maps"][0], atlas)
+    book.manifest["facts"]["names"] = atlas.names_told
+    write_viewer(book, out)
+    out.write_json("manifest.json", dict(atlas.manifest))
+
+
+def _figures(atlas: Atlas, classes: Sequence[int]) -> Mapping[str, Callable[[], Figure]]:
+    """The files of the figures of an atlas: of each level, and through each of the classes."""
+    return {
+        "atlas.png" if place == 0 else f"atlas-{level}.png": partial(atlas.figure, level)
+        for place, level in enumerate(atlas.levels)
+    } | {f"class-{safe_name(atlas.class_name(label))}.png": partial(atlas.class_figure, label) for label in classes}
 
 
 def write_data(atlas: Atlas, out: OutputFolder, folder: str = "", **more: NDArray[Any]) -> None:
@@ -289,15 +355,18 @@ def write_data(atlas: Atlas, out: OutputFolder, folder: str = "", **more: NDArra
             out.write(f"{inside}{name}/level-{level}.png", partial(icons.save, format="PNG"))
     for channel, picture in sorted(atlas.superstimuli.items()):
         out.write(f"{inside}channels/{channel}.png", partial(Image.fromarray(picture).save, format="PNG"))
-    out.write_json(f"{inside}cells.json", [_entry(cell) for cell in atlas.cells])
+    write_names(atlas, out, folder)
     out.write_json(f"{inside}images.json", [readable(name) for name in atlas.names])
     if atlas.effects is not None:
         out.write_json(f"{inside}classes.json", list(atlas.classes))
     _write_store(atlas, atlas.manifest.get("store") or out.path / inside / "store", more)
 
 
-def _linearity(correlation: float | None) -> str:
-    return "not measured" if correlation is None else f"correlation {correlation} with what happens"
+def write_names(atlas: Atlas, out: OutputFolder, folder: str = "") -> None:
+    """Write what an atlas's cells and regions are called, with all else that is known of the cells."""
+    inside = f"{folder}/" if folder else ""
+    out.write_json(f"{inside}cells.json", [_entry(cell) for cell in atlas.cells])
+    out.write_json(f"{inside}regions.json", [asdict(region) for region in atlas.regions])
 
 
 def _said(score: float | None) -> str:
@@ -325,6 +394,7 @@ def _entry(cell: Cell) -> dict[str, Any]:
         "nearest": list(cell.nearest),
         "score": None if cell.score is None else round(cell.score, 6),
         "clean": None if cell.clean is None else round(cell.clean, 6),
+        "name": None if cell.name is None else asdict(cell.name),
     }
 
 
@@ -342,6 +412,7 @@ def _cell(entry: Mapping[str, Any], means: Mapping[str, NDArray[np.float32]]) ->
         entry["score"],
         entry.get("clean"),
         tuple(entry["nearest"]),
+        Name(**entry["name"]) if entry.get("name") else None,
     )
 
 

@@ -217,7 +217,7 @@ def sample(
     samples: int,
     per_image: int,
     seed: int = 0,
-    effects: Mapping[str, Any] | None = None,
+    effects: Tensor | None = None,
     precision: Precision = "float32",
     compiled: bool = False,
     workers: int | None = None,
@@ -228,8 +228,8 @@ def sample(
     """About `samples` vectors of a layer, `per_image` from each view; also what was scanned and how many were bad.
 
     Few images are shown in several seeded random crops each; of many, a seeded choice is scanned. effects: where each
-    vector's effects on the classes are wanted, the options of `class_effects`. keep: takes each shard of images, and
-    has room for vectors that are more than memory holds. engine: where the images are scanned.
+    vector's effects on the classes are wanted, the usual activation (c,) that they are measured against. keep: takes
+    each shard of images, and has room for more vectors than memory holds. engine: where the images are scanned.
 
     Raises `UserError` where no finite vector is found.
     """
@@ -265,10 +265,10 @@ class _Samplers:
     layer: str
     per_image: int
     seed: int
-    effects: Mapping[str, Any] | None
+    effects: Tensor | None
 
     def __call__(self, model: Model) -> Callable[[], Mapping[str, Consumer]]:
-        effects = None if self.effects is None else class_effects(model, self.layer, **self.effects)
+        effects = None if self.effects is None else class_effects(model, self.layer, self.effects)
         return lambda: {"sampler": Sampler(self.layer, per_image=self.per_image, seed=self.seed, effects=effects)}
 
 

@@ -30,7 +30,7 @@ class Settings:
     `layer`; `grid`: cells per side, of one level or several; `icon`: pixels per side; `steps`, `attempts`, `lr`,
     `power`, `ridge`: how icons are drawn (`draw_icons`, `whitener`); `samples`: how many vectors, `per_image` from each
     view; `min_count`: cells with fewer stay empty; `reducer`: a name; `effects`: whether effects on the classes are
-    worked out, with `relax_pools` by a smooth derivative of max pooling; `tiles`: what a cell shows: its icon, the
+    worked out; `tiles`: what a cell shows: its icon, the
     part of a photograph nearest to its mean, or both; `cards`: whether the channels that cells name are drawn;
     `precision` and `compiled`: see `featviz.Trunk`.
     """
@@ -44,11 +44,10 @@ class Settings:
     min_count: int = 5
     reducer: str = "umap"
     attempts: int = 1
-    lr: float = 0.12
+    lr: float = 0.16
     power: float = 4.0
     ridge: float = 0.05
     effects: bool = True
-    relax_pools: bool = False
     tiles: str = "icons"
     cards: bool = False
     precision: Precision = "float32"

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from featviz.effects import ClassEffects
+from featviz.effects import usual_activation
 from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
 from featviz.keep import NOWHERE, Keep
 from featviz.layers import find_layer
 from featviz.models import Model
-from featviz.pooling import max_pools
 from featviz.progress import Progress, silent
 from featviz.seeds import generator_for
 from featviz.trunk import Trunk
@@ -32,8 +32,8 @@ from .project import Floats, Reducer, check_vectors, project, umap_layout
 from .sample import Sample, check_spatial, sample
 from .settings import Settings
 
-# Images on which the effects' linearity is measured.
-_CHECKED = 16
+# Images whose mean activation is the usual one.
+_USUAL = 64
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Stages:
             samples=wanted.samples,
             per_image=wanted.per_image,
             seed=wanted.seed,
-            effects={"relaxed": wanted.relax_pools} if wanted.effects else None,
+            effects=self.usual() if wanted.effects else None,
             precision=wanted.precision,
             compiled=wanted.compiled,
             workers=self.workers,
@@ -75,28 +75,14 @@ class Stages:
             "nonfinite_vectors": bad,
             "skipped": [asdict(entry) for entry in scanned.skipped],
         }
-        if found.effects is not None:
-            report["effects_linearity"] = self._linearity()
-            if wanted.relax_pools:
-                report["max_pools_relaxed"] = len(max_pools(self.model.network))
         return found, report
 
-    def _linearity(self) -> float | None:
-        """How well effects predict what happens: the correlation with the logits' changes at some random positions.
-
-        Each image's activation is scaled by 0.9 at one position; over all classes and images. None where too few of
-        the images can be opened to say.
-        """
-        effects = ClassEffects(self.model, self.settings.layer, relaxed=self.settings.relax_pools)
-        generator = generator_for(self.settings.seed, "linearity of effects")
-        _, rows, columns = effects.trunk.map_size(self.settings.layer)
-        views = first_views(self.images, self.model.preprocess, _CHECKED)
-        if len(views) < 2:
-            return None
-        places = [torch.randint(limit, (len(views),), generator=generator) for limit in (rows, columns)]
-        predicted, measured = effects.linearity(views, torch.stack(places, 1))
-        found = float(torch.corrcoef(torch.stack([predicted.flatten(), measured.flatten()]))[0, 1])
-        return round(found, 4) if np.isfinite(found) else None
+    def usual(self) -> Tensor:
+        """(c,) the layer's mean over some of the images, drawn by the seed: what effects are measured against."""
+        generator = generator_for(self.settings.seed, "usual activation")
+        order = torch.randperm(len(self.images), generator=generator).tolist()
+        views = first_views(self.images, self.model.preprocess, _USUAL, order)
+        return usual_activation(self.model, self.settings.layer, views)
 
     def layout(self, found: Sample, reduce: Reducer) -> Floats:
         """(n, 2) the vectors' places in the unit square."""

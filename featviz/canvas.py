@@ -229,7 +229,7 @@ class Calm:
         self.inner.begin_at(images)
 
 
-def calm(maker: CanvasMaker, *, edge: float = 0.5) -> CanvasMaker:
+def calm(maker: CanvasMaker, *, edge: float = 0.6) -> CanvasMaker:
     """The same canvas with a calm border."""
 
     def make(generators: Generators, channels: int, size: tuple[int, int], device: torch.device) -> Calm:

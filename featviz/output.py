@@ -85,7 +85,7 @@ class OutputFolder:
             folder.draft.mkdir(parents=True, exist_ok=True)
             folder._take_lock()
             if folder.finished and not fresh:  # by another run, while this one was looking
-                folder._let_go()
+                folder.let_go()
                 return cls.claim(path, identity, unchanged=unchanged)
             if found is None or fresh:
                 folder._clear()
@@ -94,6 +94,23 @@ class OutputFolder:
             lock.release()
             raise UserError(f"--out {str(path)!r} cannot be written: {error.strerror}.") from error
         return folder
+
+    @classmethod
+    def reopen(cls, path: str | Path) -> OutputFolder:
+        """Take a finished folder again, to add to what is in it; `let_go` ends that.
+
+        Raises `UserError` for a folder that is not finished, and for one in which another process works.
+        """
+        path = Path(path)
+        folder = cls(path, {}, Lock(path / "draft" / "lock"))
+        if not folder.finished:
+            raise UserError(f"{str(path)!r} is no finished folder (no manifest.json).")
+        try:
+            folder.draft.mkdir(exist_ok=True)
+            folder._take_lock()
+        except OSError as error:
+            raise UserError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
+        return cls(path, folder.manifest().get("identity", {}), folder.lock)
 
     @property
     def draft(self) -> Path:
@@ -171,7 +188,13 @@ class OutputFolder:
             if self.draft not in file.parents and file.is_file():
                 _reach_the_disk(file)
         self.write_json("manifest.json", {**manifest, "identity": self.identity})
-        self._let_go()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Drop the draft, then the lock: a run that was waiting for it finds nothing left to do."""
+        shutil.rmtree(self.draft, ignore_errors=True)
+        if self.lock is not None:
+            self.lock.release()
 
     def _take_lock(self) -> None:
         if self.lock is not None and not self.lock.acquire():
@@ -179,12 +202,6 @@ class OutputFolder:
                 f"--out {str(self.path)!r} is being written by another run (process {self.lock.holder()}). Wait for "
                 "it, or give another folder."
             )
-
-    def _let_go(self) -> None:
-        """Drop the draft, then the lock: a run that was waiting for it finds nothing left to do."""
-        shutil.rmtree(self.draft, ignore_errors=True)
-        if self.lock is not None:
-            self.lock.release()
 
     def _found(self) -> Any:
         """The identity of the work that left this folder, None if there was none."""

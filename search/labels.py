@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 from featviz.errors import UserError
 
 from .image_set import Images, class_number, readable
+from .tables import Row, read_table
 
-# A line of a table of images is shorter than this; a file without line ends is none.
-_LONGEST = 2**20
 _WANTED = "a UTF-8 text with commas and the columns file and class_index (name is optional)"
-Row = Mapping[str, str]
 # Class indices, class names, notes.
 Labels = tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]]
 
@@ -27,18 +23,7 @@ def read_labels(table: Path, names: Sequence[str]) -> Labels:
     A row is of the image whose name, relative to the folder, it gives (`./a.jpg` and back slashes do); nothing is ever
     opened by a row. Of contradicting rows the last one counts. Raises `UserError` for a file that is no such table.
     """
-    if not table.is_file():
-        raise UserError(f"{table} is no file; it should be {_WANTED}, or not be there.")
-    try:
-        # As names of files have them: bytes that are not UTF-8 may be so in both.
-        with table.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
-            reader = csv.DictReader(_lines(stream, table))
-            columns = list(reader.fieldnames or [])
-            rows = list(reader)
-    except OSError as error:
-        raise UserError(f"{table} cannot be read: {error.strerror}.") from error
-    except csv.Error as error:
-        raise UserError(f"{table} cannot be read as a table: {error}; it should be {_WANTED}.") from error
+    columns, rows = read_table(table, _WANTED)
     if "file" not in columns or "class_index" not in columns:
         has = [readable(str(column))[:40] for column in columns[:20]]
         raise UserError(f"{table} needs the columns file and class_index (name is optional); it has {has}.")
@@ -64,15 +49,6 @@ def note_unknown_classes(images: Images, classes: int) -> Images:
     first = f"{images.labels[beyond[0]]} of {readable(images.names[beyond[0]])!r}"
     note = f"{len(beyond)} image(s) are of classes that the network does not have (it has {classes}), such as {first}"
     return replace(images, notes=(*images.notes, note))
-
-
-def _lines(stream: TextIO, table: Path) -> Iterator[str]:
-    while line := stream.readline(_LONGEST):
-        if len(line) == _LONGEST:
-            raise UserError(f"{table} cannot be read as a table: it has a line of {_LONGEST:,} signs or more.")
-        if "\0" in line:
-            raise UserError(f"{table} holds NUL bytes, as UTF-16 text does; it should be {_WANTED}.")
-        yield line
 
 
 def _by_name(rows: Sequence[Row], names: set[str]) -> tuple[dict[str, Row], list[str]]:

@@ -47,7 +47,6 @@ def build_command(
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="Show the atlas through this class, too: by effect.")
     ] = None,
-    relax_pools: options.RelaxPools = False,
     tiles: Annotated[
         str, typer.Option("--tiles", help="What a cell shows: icons, photos (the nearest part of one), or both.")
     ] = _DEFAULTS.tiles,
@@ -105,7 +104,6 @@ def build_command(
             attempts=attempts,
             effects=effects,
             classes=classes or [],
-            relax_pools=relax_pools,
             tiles=tiles,
             cards=cards,
             store=store,

@@ -44,7 +44,6 @@ def classes_command(
     per_image: options.PerImage = _SETTINGS.per_image,
     min_count: options.MinCount = _SETTINGS.min_count,
     reducer: options.Reducer = "tsne",
-    relax_pools: options.RelaxPools = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     engine: options.Engine = "local",
@@ -86,7 +85,6 @@ def classes_command(
             samples=samples,
             per_image=per_image,
             min_count=min_count,
-            relax_pools=relax_pools,
             seed=seed,
         )
     report({"out": str(out), **made.manifest}, made.manifest["conclusion"], out, as_json=as_json, quiet=quiet)

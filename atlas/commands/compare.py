@@ -42,7 +42,6 @@ def compare_command(
     per_image: options.PerImage = _SETTINGS.per_image,
     min_count: options.MinCount = _SETTINGS.min_count,
     reducer: options.Reducer = "tsne",
-    relax_pools: options.RelaxPools = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     engine: options.Engine = "local",
@@ -81,7 +80,7 @@ def compare_command(
             progress=progress,
             **{
                 "grid": (grid,), "icon": icon, "steps": steps, "samples": samples, "per_image": per_image,
-                "min_count": min_count, "relax_pools": relax_pools, "seed": seed,
+                "min_count": min_count, "seed": seed,
             },
         )  # fmt: skip
     report({"out": str(out), **made.manifest}, made.manifest["conclusion"], out, as_json=as_json, quiet=quiet)

@@ -80,9 +80,6 @@ Reducer = Annotated[
 ]
 Icon = Annotated[int, typer.Option("--icon", help="Pixels per side of an icon.")]
 Steps = Annotated[int, typer.Option("--steps", help="Optimisation steps per icon.")]
-RelaxPools = Annotated[
-    bool, typer.Option("--relax-pools", help="Effects by a smooth derivative of max pooling: less noise, less true.")
-]
 By = Annotated[
     str,
     typer.Option("--by", help="rank: the class is the strongest; magnitude: among the strongest of it; both."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from typing import Any
 
@@ -15,6 +15,7 @@ from .cards import channel_cards
 from .flow import flows
 from .html import cell_text
 from .leaf import Leaf, level_of
+from .names import add_names
 from .thumbs import THUMB, Thumbs
 
 # The page's format; a viewer says so when a page is of a later one.
@@ -89,7 +90,7 @@ def _map(
     for place, level in enumerate(sorted(leaf.atlas.levels)):
         about = level_of(f"{number}/{place}", leaf, level, columns, thumbs, blocks)
         levels.append({**about, "flow": flows(leaves, number, level)})
-    return {
+    shown: dict[str, Any] = {
         "name": leaf.name,
         "layer": leaf.atlas.settings.layer,
         # Of which network: channels of the same name are the same ones.
@@ -99,7 +100,16 @@ def _map(
         "ends": leaf.ends,
         "levels": levels,
         "columns": columns,
+        "speaking": _speaking(leaf),
     }
+    add_names(shown, leaf.atlas)
+    return shown
+
+
+def _speaking(leaf: Leaf) -> dict[str, Any] | None:
+    """How far the classes that cells change most can be trusted; None without effects."""
+    found = leaf.atlas.speaking
+    return None if found is None else {**asdict(found), "worth": found.worth_saying, "told": found.told}
 
 
 def _report(number: int, report: Report, blocks: dict[str, str]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_a_photograph_shows_the_part_that_was_seen_in_a_box(opened: Opened) -> N
 
 def test_a_class_found_by_typing_filters_the_map_by_its_effect(opened: Opened) -> None:
     built = painted_atlas()
-    field = opened.page.get_by_role("combobox", name="show the map through a class")
+    field = opened.page.get_by_role("combobox", name="show the map through a name or a class")
     opened.do(lambda page: field.fill("shark"))
     assert opened.page.get_by_role("listbox", name="classes").get_by_role("option").all_inner_texts() == [
         "great white shark",
@@ -162,7 +162,7 @@ def test_another_map_of_the_page_is_shown_alone_or_beside(opened: Opened) -> Non
 def test_the_copied_address_restores_what_is_seen_in_a_fresh_page(browser: Any, opened: Opened) -> None:
     opened.do(
         lambda page: page.locator(".aa-map-button").nth(1).click(),
-        lambda page: page.get_by_role("combobox", name="show the map through a class").fill("hen"),
+        lambda page: page.get_by_role("combobox", name="show the map through a name or a class").fill("hen"),
         lambda page: page.keyboard.press("Enter"),
         lambda page: page.get_by_label("equal size").check(),
         lambda page: page.get_by_role("button", name="nearer").click(),
@@ -260,7 +260,7 @@ def test_an_atlas_without_classes_scores_or_photographs_says_what_it_knows(brows
     assert "score" not in found.panel
     assert "Speaks for" not in found.panel
     assert "not kept at this grid" in found.panel
-    assert found.page.get_by_role("combobox", name="show the map through a class").count() == 0
+    assert found.page.get_by_role("combobox", name="show the map through a name or a class").count() == 0
     assert not found.complaints
     found.context.close()
 
@@ -307,7 +307,7 @@ def test_a_notebook_shows_the_page_in_a_frame_that_works_and_stays_small(browser
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto((tmp_path / "notebook.html").as_uri())
     frame = page.frame_locator("iframe")
-    frame.get_by_role("combobox", name="show the map through a class").fill("tiger")
+    frame.get_by_role("combobox", name="show the map through a name or a class").fill("tiger")
     frame.get_by_role("option", name="tiger shark").click()
     assert frame.locator(".aa-filter").is_visible()
     assert not complaints
@@ -339,7 +339,7 @@ def test_a_widget_tells_python_what_is_looked_at_and_moves_where_python_says(bro
     assert "cell=8%2F1%2F6" in found.page.evaluate("told.view")
     found.do(lambda page: page.evaluate("say('#cell=8/5/2&class=1')"))
     assert "Row 5, column 2" in found.panel
-    assert found.page.get_by_role("combobox", name="show the map through a class").input_value() == "goldfish"
+    assert found.page.get_by_role("combobox", name="show the map through a name or a class").input_value() == "goldfish"
     assert found.page.evaluate("location.hash") == ""  # the notebook's own
     assert not found.complaints
     found.context.close()

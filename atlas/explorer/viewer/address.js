@@ -1,7 +1,7 @@
 // The whole state in the page's address, so that a link shows what one sees.
 
-const START = { map: 0, beside: null, level: null, cell: null, class: null, channel: null, from: null, report: null, sign: 1, strength: 1, plain: false, labels: true };
-const FIELDS = ["map", "beside", "level", "x", "y", "zoom", "cell", "class", "channel", "from", "report", "sign", "strength", "plain", "labels"];
+const START = { map: 0, beside: null, level: null, cell: null, class: null, name: null, channel: null, from: null, report: null, sign: 1, strength: 1, plain: false, labels: true };
+const FIELDS = ["map", "beside", "level", "x", "y", "zoom", "cell", "class", "name", "channel", "from", "report", "sign", "strength", "plain", "labels"];
 
 function toAddress(state) {
   const parts = new URLSearchParams();
@@ -32,5 +32,6 @@ function fromAddress(address) {
   for (const field of ["cell", "from"]) {
     if (/^\d+\/\d+\/\d+$/.test(parts.get(field) ?? "")) state[field] = parts.get(field);
   }
+  if (parts.get("name")) state.name = parts.get("name");
   return state;
 }

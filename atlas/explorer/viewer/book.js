@@ -21,6 +21,8 @@ class Level {
     this.strong = numbers(about.strong, Int32Array);
     this.tint = about.tint ? numbers(about.tint, Float32Array) : null;
     this.seen = about.seen ?? [];
+    this.names = about.names ?? [];
+    this.named = this.names.some(Boolean);
     this.flow = Object.entries(about.flow ?? {}).map(([other, to]) => ({ map: Number(other), grid: to.grid, cells: numbers(to.cells, Int32Array) }));
     this.has = { class: about.values, channel: about.channels };
     this.index = new Int32Array(this.grid * this.grid).fill(-1);
@@ -81,6 +83,12 @@ class Level {
     return known.picture;
   }
 
+  // Whether a cell's name is this one, or lies below it.
+  isA(cell, text) {
+    const name = this.names[cell]?.text;
+    return name === text || (this.map.above?.[name] ?? []).includes(text);
+  }
+
   // Where in its sheet a cell's icon lies.
   place(cell) {
     const number = cell % PER_SHEET;
@@ -101,6 +109,7 @@ class Level {
   // For every cell, its mean effect on a class or what a channel's mean is above the map's; of a level that does not
   // know it, that of the next coarser one.
   async values(kind, number) {
+    if (kind === "name") return Float32Array.from({ length: this.size }, (_, cell) => Number(this.isA(cell, number)));
     if (!this.has[kind]) {
       const coarser = this.map.levels.filter((other) => other.has[kind] && other.grid < this.grid).at(-1);
       const known = await coarser?.values(kind, number);
@@ -139,6 +148,10 @@ class Book {
       for (const level of made.levels) level.map = made;
       return made;
     });
+    // Classes that can be searched by: where what cells change most means anything.
+    this.told = this.maps.some((map) => map.speaking?.worth) ? this.classes : [];
+    // What cells are called, and what lies above that: all that can be searched by.
+    this.words = [...new Set(this.maps.flatMap((map) => map.levels.flatMap((level) => level.names.flatMap((name) => (name ? [name.text, ...(map.above?.[name.text] ?? [])] : [])))))].sort();
     this.sheets = new Map();
     this.recent = new Set();
     this.frame = 0;

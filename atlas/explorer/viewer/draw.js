@@ -1,6 +1,8 @@
 // Cells on a canvas: icons by count, filter, tint, labels, outlines.
 
 const LABEL = "600 11px system-ui, sans-serif";
+// Pixels per side of the map from which its smaller regions are named.
+const NEAR = [0, 1100, 2200];
 
 // Blue against, white at zero, red for: like the figures' scale.
 function tintColor(share) {
@@ -45,29 +47,71 @@ function drawLevel(view) {
     }
   }
   context.globalAlpha = 1;
-  if (view.labels && side >= 26) drawLabels(view, side, [left + shift, top], [first, last, above, below]);
+  if (view.labels) drawNames(view, side, [left + shift, top], [first, last, above, below]);
 }
 
-// So many columns and rows apart that no label lies over another, at the same cells wherever one moves.
-function drawLabels(view, side, [left, top], [first, last, above, below]) {
-  const { level, context, filter, opacity = 1 } = view;
-  const every = Math.max(1, Math.ceil(104 / side));
-  const rows = Math.max(1, Math.ceil(56 / side));
-  context.font = LABEL;
+// Regions' names in their middles, the largest first, then cells' at their lower left, the surest first; none over
+// another. What stands over a region need not stand in each of its cells.
+function drawNames(view, side, [left, top], [first, last, above, below]) {
+  const { level, camera, context, filter, opacity = 1, shift = 0 } = view;
+  const taken = [];
+  const said = new Map();
   context.textBaseline = "alphabetic";
   context.lineJoin = "round";
   context.globalAlpha = opacity;
-  for (let row = above; row <= below; row++) {
-    if (row % rows) continue;
+  const nearness = NEAR.filter((from) => camera.side >= from).length - 1;
+  const regions = filter ? [] : (level.map.regions ?? []).filter((region) => region.level === nearness);
+  for (const region of [...regions].sort((one, other) => other.share - one.share)) {
+    const size = Math.round(Math.min(26, 13 + 40 * region.share) * (0.8 + 0.4 * (region.name.low - 0.5)));
+    const [x, y] = camera.toScreen(...region.xy);
+    context.font = `700 ${size}px system-ui, sans-serif`;
+    const width = lengthOf(context, region.name.text);
+    const box = { x: x + shift - width / 2, y: y - size / 2, width, height: size };
+    if (fits(box, taken, shift, camera)) write(context, region.name.text, box, size);
+    for (const [row, col] of region.cells) said.set(`${region.grid}/${row}/${col}`, region.name.text);
+  }
+  const cells = [];
+  for (let row = above; side >= 26 && row <= below; row++) {
     for (let col = first; col <= last; col++) {
       const cell = level.index[row * level.grid + col];
-      if (cell < 0 || col % every !== (Math.floor(row / rows) * (every >> 1)) % every) continue;
-      if (level.top[cell * CELL_CLASSES] < 0 || (filter && filter(level, cell) < 0.15)) continue;
-      const name = level.book.className(level.top[cell * CELL_CLASSES], level.map);
-      writeIn(view, name, { x: left + col * side, y: top + row * side, width: side * every, height: side });
+      if (cell < 0 || !nameOf(level, cell) || said.get(level.key(cell)) === nameOf(level, cell).text) continue;
+      if (!filter || filter(level, cell) >= 0.15) cells.push(cell);
     }
   }
+  // By what does not change as one moves, so that names stay where they are.
+  cells.sort((one, other) => nameOf(level, other).low - nameOf(level, one).low || one - other);
+  for (const cell of cells) {
+    const name = nameOf(level, cell);
+    const size = Math.round(10 + 4 * Math.max(0, (name.low - 0.5) / 0.5));
+    context.font = `600 ${size}px system-ui, sans-serif`;
+    const shown = shortened(context, name.text, Math.max(side * 2, 90));
+    const box = { x: left + level.col[cell] * side + 4, y: top + (level.row[cell] + 1) * side - size - 4, width: lengthOf(context, shown), height: size };
+    if (fits(box, taken, shift, camera)) write(context, shown, box, size);
+  }
   context.globalAlpha = 1;
+}
+
+// What a cell is called; where names were not looked for, the class that it changes most, if those mean anything.
+function nameOf(level, cell) {
+  if (level.named) return level.names[cell];
+  const label = level.top[cell * CELL_CLASSES];
+  return label >= 0 && level.map.speaking?.worth ? { text: level.book.className(label, level.map), low: 0.5 } : null;
+}
+
+// Whether a box lies on the map and over none of those taken, to which it is added.
+function fits(box, taken, shift, camera) {
+  const over = (other) => box.x < other.x + other.width + 6 && other.x < box.x + box.width + 6 && box.y < other.y + other.height + 3 && other.y < box.y + box.height + 3;
+  if (box.x < shift || box.x + box.width > shift + camera.width || taken.some(over)) return false;
+  taken.push(box);
+  return true;
+}
+
+function write(context, text, box, size) {
+  context.lineWidth = Math.max(3, size / 5);
+  context.strokeStyle = "rgba(0 0 0 / .7)";
+  context.fillStyle = "#fff";
+  context.strokeText(text, box.x, box.y + size * 0.85);
+  context.fillText(text, box.x, box.y + size * 0.85);
 }
 
 // At the bottom of a box; at the right edge of the map moved back, so as to be read whole.

@@ -4,17 +4,17 @@ class Head {
   constructor(page) {
     const { book } = page;
     this.page = page;
-    this.search = classSearch(book, (label) => page.filterBy(label));
+    this.search = wordSearch(book, (entry) => page.filterBy(entry?.class ?? null, entry?.name ?? null));
     this.levels = element("select", { "aria-label": "grid", title: "grid", onchange: () => page.change({ level: this.levels.value === "auto" ? null : Number(this.levels.value) }) });
     this.beside = this.besideSelect();
     [this.plain, this.plainLabel] = this.tick("plain", "equal size", "icons of equal size, whatever their number of activations");
-    [this.labels, this.labelsLabel] = this.tick("labels", "labels", "the class that each cell speaks for the most");
+    [this.labels, this.labelsLabel] = this.tick("labels", "labels", "what regions and cells are called, where photographs bear a name out");
     this.maps = element("div", { class: "aa-maps", role: "group", "aria-label": "maps", hidden: book.maps.length < 2 }, ...book.maps.map((map) => this.mapButton(map)));
     this.link = button("Copy link", "copy a link to what you see", () => this.copyLink());
     // In a notebook there is no address to this view.
     this.link.hidden = !page.own || location.protocol === "about:";
     const bar = element("div", { class: "aa-bar-top" },
-      book.classes.length ? element("span", { class: "aa-search" }, this.search.input, this.search.list) : "", this.filterOptions(), this.levels, this.beside,
+      book.told.length || book.words.length ? element("span", { class: "aa-search" }, this.search.input, this.search.list) : "", this.filterOptions(), this.levels, this.beside,
       this.plainLabel, this.labelsLabel, element("span", { class: "aa-gap" }),
       element("span", { class: "aa-group" }, button("−", "farther", () => page.zoom(1 / 1.5)), button("+", "nearer", () => page.zoom(1.5)), button("All", "show all of it", () => page.home())),
       element("span", { class: "aa-group" }, this.link, button("PNG", "save what you see as a picture", () => page.stage.save()), button("?", "help", () => page.help.showModal())));
@@ -39,7 +39,7 @@ class Head {
     this.through = element("span", { class: "aa-through" });
     this.sign = element("button", { type: "button", class: "aa-button", title: "for or against", onclick: () => change({ sign: -state.sign }) });
     this.strength = element("input", { type: "range", min: "0.25", max: "4", step: "0.05", value: "1", "aria-label": "intensity of the filter", title: "intensity", oninput: () => change({ strength: Number(this.strength.value) }, false) });
-    const whole = button("×", "show the whole map", () => change({ class: null, channel: null, from: null }));
+    const whole = button("×", "show the whole map", () => change({ class: null, name: null, channel: null, from: null }));
     this.filter = element("span", { class: "aa-filter", hidden: true }, this.through, this.sign, this.strength, whole);
     return this.filter;
   }
@@ -57,8 +57,9 @@ class Head {
   // As the state says.
   refresh() {
     const { page, page: { state } } = this;
-    this.search.set(state.class);
-    this.filter.hidden = state.class === null && state.channel === null;
+    this.search.set(state.class !== null ? { class: state.class } : state.name !== null ? { name: state.name } : null);
+    this.filter.hidden = state.class === null && state.channel === null && state.name === null;
+    this.sign.hidden = this.strength.hidden = state.name !== null;
     this.showThrough();
     const [more, less] = state.channel === null ? ["for", "against"] : ["above", "below"];
     this.sign.textContent = state.sign > 0 ? more : less;

@@ -3,7 +3,7 @@
 const HELP = [
   ["drag, arrow keys with Shift", "move"], ["wheel, pinch, + and -", "nearer and farther"], ["0 or Home", "all of it"],
   ["arrow keys", "from cell to cell"], ["click, Enter", "keep a cell in the panel"], ["Escape", "let go"],
-  ["/", "search a class"], ["[ and ]", "another map of this page"], ["?", "this help"],
+  ["/", "search a name or a class"], ["[ and ]", "another map of this page"], ["?", "this help"],
 ];
 
 export function render({ model, el }) {
@@ -91,6 +91,7 @@ class Page {
     state.map = whole(state.map, book.maps.length) ?? 0;
     state.beside = whole(state.beside, book.maps.length);
     state.class = whole(state.class, book.classes.length);
+    if (!book.words.includes(state.name)) state.name = null;
     state.report = whole(state.report, book.reports?.length ?? 0);
     if (!this.map().levels.some(({ grid }) => grid === state.level)) state.level = null;
     if (!this.card()) state.channel = null;
@@ -221,7 +222,7 @@ class Page {
   async openCard(channel, from) {
     const { map } = from.level;
     const turned = map === this.map() ? {} : { map: map.number, beside: this.state.map };
-    this.change({ ...turned, channel, class: null, cell: null, from: from.level.key(from.cell) });
+    this.change({ ...turned, channel, class: null, name: null, cell: null, from: from.level.key(from.cell) });
     await this.filtered;
     this.live.textContent = `What ${this.map().layer}:${channel} responds to.`;
     this.panel.querySelector(".aa-back")?.focus();
@@ -242,8 +243,14 @@ class Page {
 
   turn(step) { this.show((this.state.map + step + this.book.maps.length) % this.book.maps.length); }
 
-  async filterBy(label) {
-    this.change(label === null ? { class: null } : { class: label, channel: null, from: null });
+  // Through a class, a name, or neither.
+  async filterBy(label, name = null) {
+    this.change({ class: label, name, ...(label === null && name === null ? {} : { channel: null, from: null }) });
+    if (name !== null) {
+      const level = this.level();
+      const count = level.names.filter((_, cell) => level.isA(cell, name)).length;
+      this.live.textContent = `${count} of ${level.size} cells are called ${name}, or what lies below it.`;
+    }
     if (label === null) return;
     const level = this.level();
     const known = await level.values("class", label);

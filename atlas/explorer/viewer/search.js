@@ -1,13 +1,14 @@
-// Type-ahead search over all classes: an input with a list (the ARIA combobox pattern).
+// Type-ahead search over names and classes: an input with a list (the ARIA combobox pattern).
 
 let searches = 0;
 
-function classSearch(book, choose) {
+// choose: takes {name} or {class}, or null.
+function wordSearch(book, choose) {
   // Several pages may be in one notebook.
   const own = `aa-list-${(searches += 1)}`;
-  const list = element("ul", { class: "aa-list", role: "listbox", id: own, hidden: true, "aria-label": "classes" });
+  const list = element("ul", { class: "aa-list", role: "listbox", id: own, hidden: true, "aria-label": "names and classes" });
   const input = element("input", {
-    type: "search", role: "combobox", placeholder: "class…", "aria-label": "show the map through a class", autocomplete: "off",
+    type: "search", role: "combobox", placeholder: book.words.length ? (book.told.length ? "name or class…" : "name…") : "class…", "aria-label": "show the map through a name or a class", autocomplete: "off",
     "aria-expanded": "false", "aria-controls": own, "aria-autocomplete": "list", spellcheck: "false",
   });
   let found = [];
@@ -26,17 +27,18 @@ function classSearch(book, choose) {
       option.scrollIntoView({ block: "nearest" });
     }
   };
-  const take = (label) => {
-    input.value = book.className(label);
+  const said = (found) => (found === null ? "" : (found.name ?? book.className(found.class)));
+  const take = (entry) => {
+    input.value = said(entry);
     close();
-    choose(label);
+    choose(entry);
   };
   const show = () => {
     const text = input.value.trim().toLowerCase();
-    found = text ? matches(book.classes, text) : [];
-    list.replaceChildren(...found.map((label, place) => element("li", {
-      role: "option", id: `${own}-${place}`, "data-class": label, onmousedown: (event) => { event.preventDefault(); take(label); },
-    }, book.className(label))));
+    found = text ? [...matches(book.words, text).map((place) => ({ name: book.words[place] })), ...matches(book.told, text).map((label) => ({ class: label }))].slice(0, 40) : [];
+    list.replaceChildren(...found.map((entry, place) => element("li", {
+      role: "option", id: `${own}-${place}`, "data-class": entry.class, "data-name": entry.name, onmousedown: (event) => { event.preventDefault(); take(entry); },
+    }, said(entry), entry.name ? element("span", { class: "aa-kind" }, "name") : "")));
     list.hidden = !found.length;
     input.setAttribute("aria-expanded", String(found.length > 0));
     mark(found.length ? 0 : -1);
@@ -52,7 +54,7 @@ function classSearch(book, choose) {
     event.preventDefault();
     event.stopPropagation();
   });
-  return { input, list, set: (label) => { input.value = label === null ? "" : book.className(label); close(); } };
+  return { input, list, set: (entry) => { input.value = said(entry); close(); } };
 }
 
 // Numbers of the classes whose names begin with the text, then those with a word that does, then those that hold it.

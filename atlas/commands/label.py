@@ -1,0 +1,83 @@
+"""The command `atlas label`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featviz.models import DEFAULT_MODEL, load_model
+from featviz.progress import bars
+
+from ..label import label_folder
+from ..result import Atlas
+from . import options
+from .report import report
+
+
+def label_command(
+    folder: Annotated[Path, typer.Argument(help="A finished folder of `atlas build`.")],
+    images: Annotated[
+        str, typer.Option("--images", help="Photographs whose names are known: those of the atlas, or others.")
+    ],
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            help="Who says what they show: labels, classes (what the atlas's network takes them for), or another "
+            "network, such as timm/resnet50.",
+        ),
+    ] = "labels",
+    hierarchy: Annotated[
+        str,
+        typer.Option(
+            "--hierarchy", help="What lies above the classes: wordnet, none, a CSV of name and parents, or auto."
+        ),
+    ] = "auto",
+    check: Annotated[
+        str | None,
+        typer.Option("--check", help="Other photographs to check names by. Default: three fifths of --images."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The atlas's network, to see photographs that are not the atlas's own."),
+    ] = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    workers: options.Workers = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Name the cells and regions of an atlas that exists, with evidence; nothing is drawn again.
+
+    A name is chosen on some of the photographs and checked on others. Where none holds, there is none.
+
+    FOLDER gets cells.json (with names), regions.json, atlas.png, index.html and manifest.json anew.
+
+    Example: atlas label atlas-out --images my-photos
+    """
+    own = (
+        None
+        if model is None and weights is None
+        else load_model(model or DEFAULT_MODEL, weights=weights, device=device)
+    )
+    with bars(quiet=quiet) as progress:
+        made = label_folder(
+            folder, images, by=by, hierarchy=hierarchy, check=check, model=own, seed=seed, workers=workers,
+            progress=progress,
+        )  # fmt: skip
+    report({"out": str(folder), **made.manifest["names"]}, _lines(made), folder, as_json=as_json, quiet=quiet)
+
+
+def _lines(made: Atlas) -> list[str]:
+    about = made.manifest["names"]
+    cells = ", ".join(f"{of['named']} of {of['cells']} ({level} × {level})" for level, of in about["cells"].items())
+    regions = [region for region in made.regions if region.level == 0]
+    return [
+        f"cells with a name: {cells}",
+        "regions from afar: " + (", ".join(region.name.text for region in regions) or "none"),
+        made.names_told,
+    ]

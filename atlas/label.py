@@ -1,0 +1,234 @@
+"""An atlas that exists and photographs with names -> the same atlas, its cells and regions named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featviz.errors import UserError, unknown
+from featviz.models import Model, load_model
+from featviz.output import OutputFolder
+from featviz.progress import Progress, silent
+from search.hierarchy import Hierarchy
+from search.images import Images, open_images
+from search.naming import CHOOSING, LEAST_CHECKING, MOST_IMAGES, Name
+from search.vocabulary import Concepts, Labels, Predictions, Vocabulary
+
+from .cell_names import Floats, Seen, name_cells, nearest_cells, shared_out
+from .grid import Cell, cell_numbers
+from .regions import find_regions
+from .result import Atlas, load, write_again
+from .sample import Sample, sample
+
+# Cells of a level, beyond which regions are those of a coarser one.
+MOST_JOINED = 2500
+# Photographs with a name, below which too few are left to check by.
+LEAST = math.ceil(LEAST_CHECKING / (1 - CHOOSING))
+# Who says what photographs show, besides another network's name.
+SOURCES = ("labels", "classes")
+
+
+def label(
+    atlas: Atlas,
+    images: str | Path | Images,
+    *,
+    vocabulary: Vocabulary | None = None,
+    check: str | Path | Images | None = None,
+    model: Model | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Atlas:
+    """Name an atlas's cells and regions by photographs: each gets a name with its evidence, or none.
+
+    images: those that the atlas was made of, or others. vocabulary: which names are true of them; default: their
+    labels, and what lies above those in a hierarchy. check: photographs that check the names; default: three fifths of
+    `images`, and the others choose. model: the atlas's network, which looks at other images than its own; default: by
+    its name.
+    Raises `UserError` where too few photographs have names.
+    """
+    source = open_images(images)
+    checks = None if check is None else open_images(check)
+    words = vocabulary or Labels.among([source] if checks is None else [source, checks])
+    photographs = _Photographs(atlas, words, model, seed, workers, progress)
+    if checks is None:
+        (first, second), concepts = photographs.in_two(source)
+    else:
+        first, concepts = photographs.all_of(source)
+        second, _ = photographs.all_of(checks)
+    middle = atlas.sample.vectors.mean(0)
+    named = dict[str, Name | None]()
+    for level in atlas.levels:
+        cells = [cell for cell in atlas.cells if cell.level == level]
+        names = name_cells(cells, middle, first, second, concepts) if cells else []
+        named |= {cell.key: name for cell, name in zip(cells, names, strict=True)}
+    cells = [replace(cell, name=named[cell.key]) for cell in atlas.cells]
+    joined = _joined(atlas)
+    inside = [photographs.inside(seen, joined, middle) for seen in (first, second)]
+    regions = find_regions(joined, middle, (first, second), inside, concepts)
+    said = {cell.name.text for cell in cells if cell.name} | {region.name.text for region in regions}
+    about = {
+        "by": concepts.by,
+        "chosen_on": len(first.members),
+        "checked_on": len(second.members),
+        "images": Path(source.source).name,
+        "check": None if checks is None else Path(checks.source).name,
+        "cells": {str(level): _counted(cells, level) for level in atlas.levels},
+        "regions": len(regions),
+        "seed": seed,
+        "above": {text: list(above) for text, above in concepts.above.items() if text in said},
+    }
+    return replace(atlas, cells=tuple(cells), regions=regions, manifest={**atlas.manifest, "names": about})
+
+
+def vocabulary_of(
+    by: str, hierarchy: str | Path | Hierarchy | None, images: Sequence[Images], model: Model | None
+) -> Vocabulary:
+    """Where names come from, by a word: `labels`, `classes` of the network itself, or another network's name.
+
+    Raises `UserError` for a word that is none of those.
+    """
+    if by == "labels":
+        return Labels.among(images, hierarchy)
+    if by == "classes":
+        if model is None:
+            raise UserError("names by classes need the atlas's network.")
+        return Predictions(model, hierarchy)
+    try:
+        return Predictions(load_model(by), hierarchy)
+    except UserError as error:
+        raise unknown("source of names", by, SOURCES, f"A network's name does, too: {error}") from error
+
+
+def named(
+    atlas: Atlas, model: Model, images: Images, *, workers: int | None = None, progress: Progress = silent
+) -> Atlas:
+    """The same atlas with names, where its images have labels enough, or else its network names classes."""
+    if sum(label >= 0 for label in images.labels) >= LEAST:
+        words: Vocabulary = Labels.among([images])
+    elif model.labels and len(images) >= LEAST:
+        words = Predictions(model)
+    else:
+        return replace(atlas, manifest={**atlas.manifest, "names": None})
+    seed = atlas.settings.seed
+    return label(atlas, images, vocabulary=words, model=model, seed=seed, workers=workers, progress=progress)
+
+
+def label_folder(
+    folder: str | Path,
+    images: str | Path | Images,
+    *,
+    by: str = "labels",
+    hierarchy: str | Path | Hierarchy | None = "auto",
+    check: str | Path | Images | None = None,
+    model: Model | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Atlas:
+    """Name the atlas in a finished folder of `atlas build`, in place of what it was named before; nothing is drawn.
+
+    by: `labels`, `classes`, or the name of a network that says what photographs show. The other arguments are those of
+    `label` and `Labels`. cells.json, regions.json, the figures, the page and manifest.json are written again.
+    """
+    out = OutputFolder.reopen(folder)
+    try:
+        atlas = load(out.path)
+        if atlas.manifest["command"] != "build":
+            raise UserError(
+                f"{str(folder)!r} was made by `atlas {atlas.manifest['command']}`; "
+                "names are for atlases of `atlas build`."
+            )
+        source = open_images(images)
+        checks = None if check is None else open_images(check)
+        own = model
+        if own is None and by == "classes":
+            own = load_model(str(atlas.manifest["model"]))
+        words = vocabulary_of(by, hierarchy, [source] if checks is None else [source, checks], own)
+        made = label(
+            atlas, source, vocabulary=words, check=checks, model=own, seed=seed, workers=workers, progress=progress
+        )
+        write_again(made, out)
+    finally:
+        out.let_go()
+    return made
+
+
+class _Photographs:
+    """What the atlas's network does on photographs, and what is known of them."""
+
+    def __init__(
+        self,
+        atlas: Atlas,
+        words: Vocabulary,
+        model: Model | None,
+        seed: int,
+        workers: int | None,
+        progress: Progress,
+    ) -> None:
+        self.atlas, self.words, self.model, self.seed = atlas, words, model, seed
+        self.workers, self.progress = workers, progress
+
+    def in_two(self, images: Images) -> tuple[tuple[Seen, Seen], Concepts]:
+        """Those that choose names and those that check them."""
+        found = self._sample(images)
+        numbers = self._some(found)
+        concepts = self.words.of(images, numbers.tolist(), progress=self.progress)
+        return shared_out(found.vectors, found.image, numbers, concepts, self.seed), concepts
+
+    def all_of(self, images: Images) -> tuple[Seen, Concepts]:
+        found = self._sample(images)
+        numbers = self._some(found)
+        concepts = self.words.of(images, numbers.tolist(), progress=self.progress)
+        kept = np.flatnonzero(concepts.known)[:MOST_IMAGES]
+        return Seen.of(found.vectors, found.image, numbers[kept], concepts.members[kept]), concepts
+
+    def inside(self, seen: Seen, cells: Sequence[Cell], middle: Floats) -> NDArray[np.int64]:
+        """(n,) in which of the cells of a level each activation lies, -1 for none: on the map, or by the nearest."""
+        if seen.source is not self.atlas.sample.vectors:
+            return nearest_cells(seen.vectors, cells, middle)
+        level = cells[0].level
+        numbers = np.full(level * level, -1, dtype=np.int64)
+        numbers[[cell.row * level + cell.col for cell in cells]] = np.arange(len(cells))
+        found: NDArray[np.int64] = numbers[cell_numbers(self.atlas.xy[seen.rows], level)]
+        return found
+
+    def _some(self, found: Sample) -> NDArray[np.int64]:
+        """Images with activations, rising, as many at most as names are chosen and checked by."""
+        numbers = np.unique(found.image)
+        if len(numbers) > 2 * MOST_IMAGES:
+            numbers = np.sort(np.random.default_rng(self.seed).permutation(numbers)[: 2 * MOST_IMAGES])
+        return numbers
+
+    def _sample(self, images: Images) -> Sample:
+        """The atlas's own activations of its own images, those of others by its network."""
+        atlas, wanted = self.atlas, self.atlas.settings
+        if tuple(images.names) == atlas.names and images.fingerprint == atlas.manifest["identity"]["images"]:
+            return atlas.sample
+        model = self.model or load_model(str(atlas.manifest["model"]))
+        if model.fingerprint != atlas.manifest["identity"]["weights"]:
+            raise UserError(
+                f"{model.name} has other weights than the network of the atlas: give that one, with --weights."
+            )
+        found, _, _ = sample(
+            model, wanted.layer, images, samples=wanted.per_image * len(images), per_image=wanted.per_image,
+            seed=self.seed, workers=self.workers, progress=self.progress,
+        )  # fmt: skip
+        return found
+
+
+def _joined(atlas: Atlas) -> list[Cell]:
+    """The cells that regions are made of: those of the finest level that is not too fine."""
+    levels = sorted(atlas.levels, reverse=True)
+    each = [[cell for cell in atlas.cells if cell.level == level] for level in levels]
+    return next((cells for cells in each if len(cells) <= MOST_JOINED), each[-1])
+
+
+def _counted(cells: Sequence[Cell], level: int) -> dict[str, int]:
+    own = [cell for cell in cells if cell.level == level]
+    return {"cells": len(own), "named": sum(cell.name is not None for cell in own)}
