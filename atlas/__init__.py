@@ -9,7 +9,9 @@ from .dissect import dissect
 from .explain import ExplainSettings, explain
 from .explanation import Explanation
 from .grid import Cell
+from .label import label, label_folder
 from .patch_folder import PatchTest, patch_test
+from .regions import Region
 from .result import Atlas, load
 from .settings import Settings
 
@@ -23,6 +25,7 @@ __all__ = [
     "ExplainSettings",
     "Explanation",
     "PatchTest",
+    "Region",
     "Settings",
     "align",
     "build",
@@ -30,6 +33,8 @@ __all__ = [
     "compare",
     "dissect",
     "explain",
+    "label",
+    "label_folder",
     "load",
     "patch_test",
 ]

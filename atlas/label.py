@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,8 @@ from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from search.hierarchy import Hierarchy
 from search.images import Images, open_images
-from search.naming import CHOOSING, LEAST_CHECKING, MOST_IMAGES, Name
+from search.names import LEAST, enough
+from search.naming import MOST_IMAGES, Name
 from search.vocabulary import Concepts, Labels, Predictions, Vocabulary
 
 from .cell_names import Floats, Seen, name_cells, nearest_cells, shared_out
@@ -27,8 +27,6 @@ from .sample import Sample, sample
 
 # Cells of a level, beyond which regions are those of a coarser one.
 MOST_JOINED = 2500
-# Photographs with a name, below which too few are left to check by.
-LEAST = math.ceil(LEAST_CHECKING / (1 - CHOOSING))
 # Who says what photographs show, besides another network's name.
 SOURCES = ("labels", "classes")
 
@@ -109,7 +107,7 @@ def named(
     atlas: Atlas, model: Model, images: Images, *, workers: int | None = None, progress: Progress = silent
 ) -> Atlas:
     """The same atlas with names, where its images have labels enough, or else its network names classes."""
-    if sum(label >= 0 for label in images.labels) >= LEAST:
+    if enough(images.labels):
         words: Vocabulary = Labels.among([images])
     elif model.labels and len(images) >= LEAST:
         words = Predictions(model)

@@ -81,7 +81,7 @@ BENCHMARKS = (
         "{images} --count 1 --window 112 --steps 4 --repeats 1",
         ("captum", "torchcam"),
     ),
-    Benchmark("effects", "{images}", "{images} --count 2 --classes 3 --repeats 1"),
+    Benchmark("effects", "{images}", "{images} --count 2 --repeats 1"),
     Benchmark("ald", "", "--classes 20 --bootstrap 9 --repeats 1"),
     Benchmark("explorer", "--chromium {browser}", "--chromium {browser} --occupied 0.05"),
     Benchmark("batches", "--repeats 1", "--quick --repeats 1"),

@@ -76,7 +76,7 @@ def unit_card(
     return UnitCard(
         unit,
         key,
-        f"{unit} {class_label(unit, model)}".strip(),
+        _name(model, unit, exemplars, key),
         tuple(certificates),
         exemplars,
         reference.values,
@@ -87,6 +87,13 @@ def unit_card(
         tuple(crop_sufficiency(exemplars, key, unit.channel)),
         tuple(near_misses(exemplars, key, unit.channel)),
     )
+
+
+def _name(model: Model, unit: Unit, exemplars: Exemplars, key: str) -> str:
+    """The unit's address, and what it is called where a name holds for the channel."""
+    address = f"{unit} {class_label(unit, model)}".strip()
+    found = exemplars.called.get((key, unit.channel)) if unit.sign > 0 and unit.position is None else None
+    return address if found is None or found.name is None or unit.is_class else f"{address}, {found.name.told}"
 
 
 def as_json(card: UnitCard) -> dict[str, object]:

@@ -37,6 +37,7 @@ from .shards import STEP, Blank, ShardedScan, fill
 
 if TYPE_CHECKING:
     from .diverse import DiverseExemplars
+    from .names import UnitName
 
 Diverse = Literal["no", "images", "classes"]
 # Images whose gradients say how far a position sees.
@@ -119,11 +120,12 @@ class Exemplars:
         return Counter(entry.label for entry in self[layer, channel] if entry.label >= 0).most_common()
 
     def name_of(self, layer: str, channel: int) -> str:
-        """How a unit is called: `blocks.5:12`, or a class by its name."""
+        """How a unit is called: `blocks.5:12` and its name where one holds, or a class by its name."""
         labels = self.model.labels
         if layer == OUTPUT and channel < len(labels):
             return f"class {channel}: {labels[channel]}"
-        return self.layer(layer, channel).readout.unit(channel)
+        address, found = self.layer(layer, channel).readout.unit(channel), self.called.get((layer, channel))
+        return address if found is None or found.name is None else f"{address}, {found.name.told}"
 
     def view(self, image: int) -> Box:
         """The part of an image, in its pixels, that the network saw."""
@@ -153,6 +155,16 @@ class Exemplars:
     def thumbnails(self) -> dict[int, Tensor]:
         """What `search.diverse` compares images by, as far as it was worked out."""
         return {}
+
+    @cached_property
+    def called(self) -> dict[tuple[str, int], UnitName]:
+        """What units are called by the images' labels (`search.names`); empty where too few images have any."""
+        from .names import enough, names  # they take exemplars apart, so they come after them
+        from .vocabulary import Labels
+
+        seen = next(iter(self.layers.values())).sampled.tolist()
+        known = enough([self.images.labels[number] for number in seen])
+        return names(self, vocabulary=Labels()) if self.sign > 0 and known else {}
 
     @cached_property
     def choices(self) -> dict[tuple[str, int], DiverseExemplars]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +14,11 @@ from featviz.layers import OUTPUT
 from featviz.progress import Progress, silent
 
 from .exemplars import Exemplars
-from .naming import Evidence, Name, closest_names, name_units, split
+from .naming import CHOOSING, LEAST_CHECKING, Evidence, Name, closest_names, name_units, split
 from .vocabulary import Concepts, Labels, Predictions, Vocabulary
+
+# Images with a name, below which too few are left to check by.
+LEAST = math.ceil(LEAST_CHECKING / (1 - CHOOSING))
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,11 @@ def names(
         for channel, (name, near) in enumerate(zip(own, closest_names(whole, concepts), strict=True)):
             made[layer, channel] = UnitName(name, tuple(near))
     return made
+
+
+def enough(labels: Sequence[int]) -> bool:
+    """Whether so many images have a label that names can be chosen and checked by them."""
+    return sum(label >= 0 for label in labels) >= LEAST
 
 
 def default_vocabulary(found: Exemplars) -> Vocabulary:

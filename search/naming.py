@@ -59,6 +59,11 @@ class Name:
     share: float
     by: str
 
+    @property
+    def told(self) -> str:
+        """In words, with how well it holds."""
+        return f"{self.text} (AUROC {self.auroc:.2f})"
+
 
 @dataclass(frozen=True)
 class Evidence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,8 @@ def write(
     folder.write_json("weakest.json", exemplars_json(found, lambda *unit: found.of(*unit, weakest=True)[: found.k]))
     folder.write_json("quantiles.json", {layer: _ordinary(found, layer) for layer in found.layers})
     folder.write_json("statistics.json", {layer: _statistics(found, layer) for layer in found.layers})
+    if found.called:
+        folder.write_json("names.json", _names(found))
     labels = sorted({label for entry in found.layers.values() for label in entry.classes})
     if labels:
         folder.write_json("classes.json", {str(label): _of_class(found, label) for label in labels}, indent=None)
@@ -67,6 +70,20 @@ def entries_json(found: Exemplars, entries: Sequence[Exemplar]) -> list[dict[str
         }
         for entry in entries
     ]
+
+
+def _names(found: Exemplars) -> dict[str, Any]:
+    """Layer -> channel -> the unit's name with its evidence, or null, and the closest words, unchecked."""
+    return {
+        layer: {
+            str(channel): {
+                "name": None if (name := found.called[layer, channel].name) is None else asdict(name),
+                "closest": [[text, round(fit, 4)] for text, fit in found.called[layer, channel].closest],
+            }
+            for channel in range(len(known))
+        }
+        for layer, known in found.layers.items()
+    }
 
 
 def _of_class(found: Exemplars, label: int) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def layer_sheet(
     best = {channel: chosen(found, layer, channel).exemplars[:each] for channel in channels}
     requests = [_Request(entry.image, entry.effective_box, tile) for row in best.values() for entry in row]
     tiles = _crops(found.images, requests, progress)
-    label, head = 44, 40
+    names = {channel: _called(found, layer, channel) for channel in channels}
+    label, head = 104 if any(names.values()) else 44, 40
     strip = label + each * (tile + 2) + 2 * _GAP
     columns = max(1, min(4, -(-len(channels) // 12)))
     rows = -(-len(channels) // columns)
@@ -113,10 +114,20 @@ def layer_sheet(
         left = _GAP + channel // rows * strip
         top = head + channel % rows * (tile + _GAP)
         draw.text((left + label - 8, top + tile // 2), str(channel), font=_font(13), fill=INK, anchor="rm")
+        draw.text((left + label - 8, top + tile // 2 + 14), names[channel], font=_font(11), fill=QUIET, anchor="rm")
         for place, entry in enumerate(best[channel]):
             picture = tiles[_Request(entry.image, entry.effective_box, tile)]
             sheet.paste(picture, (left + label + place * (tile + 2), top))
     return sheet
+
+
+def _called(found: Exemplars, layer: str, channel: int, width: int = 92) -> str:
+    """The unit's name where one holds, as much as fits."""
+    known = found.called.get((layer, channel))
+    text = known.name.text if known is not None and known.name is not None else ""
+    while _font(11).getlength(text) > width and len(text) > 4:
+        text = text[:-2] + "…"
+    return text
 
 
 def crop(image: Image.Image, box: Box, side: int) -> Image.Image:

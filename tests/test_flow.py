@@ -26,13 +26,15 @@ def test_the_whole_road(tmp_path: Path) -> None:
     assert manifest["command"] == "build"
     assert manifest["vectors"] == len(built.xy) == 240
     assert manifest["images"]["used"] == 30
-    assert manifest["seconds"].keys() == {"sample", "layout", "icons", "photos", "write"}
+    assert manifest["seconds"].keys() == {"sample", "layout", "icons", "photos", "names", "write"}
 
     cells = json.loads((out / "cells.json").read_text())
     assert len(cells) == sum(manifest["cells"].values()) == len(built.cells)
     assert sum(cell["count"] for cell in cells if cell["level"] == 3) <= 240
     for cell in cells:
-        assert set(cell) == {"level", "row", "col", "count", "xy", "top", "exemplars", "nearest", "score", "clean"}
+        assert set(cell) == {
+            "level", "row", "col", "count", "xy", "top", "exemplars", "nearest", "score", "clean", "name",
+        }  # fmt: skip
         assert all(0 <= image < 30 for image, _, _ in cell["exemplars"])
     assert np.median([cell["score"] for cell in cells]) > 0.3
 

@@ -2,8 +2,9 @@
 
 // A sentence for those who hear the page.
 function summary(book, level, cell) {
-  const name = level.names[cell];
-  return `${placeOf(level, cell)} of ${level.grid}${name ? `, ${name.text}` : ""}: ${level.count[cell]} activations.`;
+  const name = nameOf(level, cell);
+  const called = !name ? "" : level.named ? `, ${name.text}` : `, speaks most for ${name.text}`;
+  return `${placeOf(level, cell)} of ${level.grid}: ${level.count[cell]} activations${called}.`;
 }
 
 const placeOf = (level, cell) => `Row ${level.row[cell]}, column ${level.col[cell]}`;
