@@ -105,8 +105,10 @@ class ClassAtlas:
         caption = (
             f"{', '.join(f'{len(panel.rows):,}' for panel in self.panels)} of {self.manifest['vectors']:,} activations "
             f"of {self.manifest['images']['used']:,} images: {RULES[self.by]}; {settings.reducer}\n"
-            "colour: mean effect on the class; labels: the class that the cell has the largest effect on"
+            "colour: mean effect on the class"
         )
+        told = next((panel.atlas.labels_told for panel in self.panels if panel.atlas.labels_told), "")
+        caption += f"; {told}" * bool(told)
         title = f"{self.name} in {settings.layer} of {self.manifest['model']}"
         return panels_figure(
             [panel.panel() for panel in self.panels]

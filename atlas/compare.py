@@ -83,8 +83,8 @@ class Comparison:
         caption = (
             f"{len(self.rows):,} of {self.manifest['vectors']:,} activations of {self.manifest['images']['used']:,} "
             f"images; across: effect on {b} minus effect on {a}, the edges at ±{self.unit:.2g};\n"
-            "down: by similarity; labels: the class that the cell has the largest effect on"
-        )
+            "down: by similarity"
+        ) + f"; {self.gradient.labels_told}" * bool(self.gradient.labels_told)
         title = f"{a} or {b}: {self.gradient.settings.layer} of {self.manifest['model']}"
         return panels_figure([panel], title=title, caption=caption, tint="difference")
 

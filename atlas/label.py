@@ -17,6 +17,7 @@ from search.hierarchy import Hierarchy
 from search.images import Images, open_images
 from search.names import LEAST, enough
 from search.naming import MOST_IMAGES, Name
+from search.text import Words
 from search.vocabulary import Concepts, Labels, Predictions, Vocabulary
 
 from .cell_names import Floats, Seen, name_cells, nearest_cells, shared_out
@@ -29,6 +30,8 @@ from .sample import Sample, sample
 MOST_JOINED = 2500
 # Who says what photographs show, besides another network's name.
 SOURCES = ("labels", "classes")
+# Before the name of a network of images and text.
+TEXT = "open_clip:"
 
 
 def label(
@@ -85,10 +88,15 @@ def label(
 
 
 def vocabulary_of(
-    by: str, hierarchy: str | Path | Hierarchy | None, images: Sequence[Images], model: Model | None
+    by: str,
+    hierarchy: str | Path | Hierarchy | None,
+    images: Sequence[Images],
+    model: Model | None,
+    words: str | Path | None = None,
 ) -> Vocabulary:
     """Where names come from, by a word: `labels`, `classes` of the network itself, or another network's name.
 
+    Also `open_clip:NAME/PRETRAINED`, which takes a file of `words`.
     Raises `UserError` for a word that is none of those.
     """
     if by == "labels":
@@ -97,6 +105,10 @@ def vocabulary_of(
         if model is None:
             raise UserError("names by classes need the atlas's network.")
         return Predictions(model, hierarchy)
+    if by.startswith(TEXT):
+        if words is None:
+            raise UserError(f"--by {by} takes the words to choose among: --words FILE, one on each line.")
+        return Words.of_file(words, by.removeprefix(TEXT))
     try:
         return Predictions(load_model(by), hierarchy)
     except UserError as error:
@@ -123,6 +135,7 @@ def label_folder(
     *,
     by: str = "labels",
     hierarchy: str | Path | Hierarchy | None = "auto",
+    words: str | Path | None = None,
     check: str | Path | Images | None = None,
     model: Model | None = None,
     seed: int = 0,
@@ -131,8 +144,9 @@ def label_folder(
 ) -> Atlas:
     """Name the atlas in a finished folder of `atlas build`, in place of what it was named before; nothing is drawn.
 
-    by: `labels`, `classes`, or the name of a network that says what photographs show. The other arguments are those of
-    `label` and `Labels`. cells.json, regions.json, the figures, the page and manifest.json are written again.
+    by: `labels`, `classes`, the name of a network that says what photographs show, or `open_clip:NAME/PRETRAINED` with a
+    file of `words`. The other arguments are those of `label` and `Labels`. cells.json, regions.json, the figures, the
+    page and manifest.json are written again.
     """
     out = OutputFolder.reopen(folder)
     try:
@@ -147,9 +161,10 @@ def label_folder(
         own = model
         if own is None and by == "classes":
             own = load_model(str(atlas.manifest["model"]))
-        words = vocabulary_of(by, hierarchy, [source] if checks is None else [source, checks], own)
+        known = [source] if checks is None else [source, checks]
+        vocabulary = vocabulary_of(by, hierarchy, known, own, words)
         made = label(
-            atlas, source, vocabulary=words, check=checks, model=own, seed=seed, workers=workers, progress=progress
+            atlas, source, vocabulary=vocabulary, check=checks, model=own, seed=seed, workers=workers, progress=progress
         )
         write_again(made, out)
     finally:

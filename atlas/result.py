@@ -105,10 +105,15 @@ class Atlas:
 
     @property
     def labels_told(self) -> str:
-        """What the labels on its figures are, in words."""
-        if self.manifest.get("names") or self.speaking is None:
+        """What the labels on its figures are, in words; '' where there are none."""
+        if self.manifest.get("names"):
             return self.names_told
-        return f"labels: {self.speaking.told}"
+        return "" if self._speaks is None else f"labels: {self._speaks.told}"
+
+    @property
+    def _speaks(self) -> Speaking | None:
+        """How far the classes that cells change most can be trusted; None where they mean nothing."""
+        return self.speaking if self.speaking is not None and self.speaking.worth_saying else None
 
     @cached_property
     def speaking(self) -> Speaking | None:
@@ -140,7 +145,7 @@ class Atlas:
             for cell in cells
             if cell.name is not None and said.get((level, cell.row, cell.col)) != cell.name.text
         }
-        if not self.manifest.get("names") and self.speaking is not None and self.speaking.worth_saying:
+        if not self.manifest.get("names") and self._speaks is not None:
             labels = {cell.key: self.class_name(cell.top[0][0]) for cell in cells if cell.top}
         regions = [(region.name.text, region.xy, region.share) for region in far]
         return Panel(cells, pictures, level, **{"labels": labels, "regions": regions, **options})

@@ -25,8 +25,8 @@ def label_command(
         str,
         typer.Option(
             "--by",
-            help="Who says what they show: labels, classes (what the atlas's network takes them for), or another "
-            "network, such as timm/resnet50.",
+            help="Who says what they show: labels, classes (what the atlas's network takes them for), another network, "
+            "such as timm/resnet50, or open_clip:NAME/PRETRAINED with --words.",
         ),
     ] = "labels",
     hierarchy: Annotated[
@@ -35,6 +35,9 @@ def label_command(
             "--hierarchy", help="What lies above the classes: wordnet, none, a CSV of name and parents, or auto."
         ),
     ] = "auto",
+    words: Annotated[
+        Path | None, typer.Option("--words", help="With --by open_clip:NAME/PRETRAINED: a word on each line.")
+    ] = None,
     check: Annotated[
         str | None,
         typer.Option("--check", help="Other photographs to check names by. Default: three fifths of --images."),
@@ -66,7 +69,7 @@ def label_command(
     )
     with bars(quiet=quiet) as progress:
         made = label_folder(
-            folder, images, by=by, hierarchy=hierarchy, check=check, model=own, seed=seed, workers=workers,
+            folder, images, by=by, hierarchy=hierarchy, words=words, check=check, model=own, seed=seed, workers=workers,
             progress=progress,
         )  # fmt: skip
     report({"out": str(folder), **made.manifest["names"]}, _lines(made), folder, as_json=as_json, quiet=quiet)

@@ -1,0 +1,117 @@
+"""Names from a list of words, by how well a network of images and text thinks that they fit photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from featviz.errors import UserError, unknown
+from featviz.progress import Progress, silent
+
+from .decode import UndecodableError
+from .images import Images
+from .vocabulary import Concepts
+
+# A word is true of the photographs that it fits best: of one in so many.
+ONE_IN = 20
+_SENTENCE = "a photo of a {}."
+# Images, and words, at once.
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Words:
+    """A list of words as a vocabulary, by a network of open_clip (extra: text).
+
+    `words`; `network`: NAME or NAME/PRETRAINED as open_clip names them, such as ViT-B-32/laion2b_s34b_b79k; without
+    PRETRAINED its weights are random. A word is true of the twentieth of the photographs whose embeddings are most like
+    that of "a photo of a WORD.", beside how much they are like all words' on average. Radford et al. 2021, "Learning
+    Transferable Visual Models From Natural Language Supervision"; Oikarinen and Weng 2023, "CLIP-Dissect".
+    """
+
+    words: tuple[str, ...]
+    network: str
+    device: str = "cpu"
+
+    @classmethod
+    def of_file(cls, file: str | Path, network: str, *, device: str = "cpu") -> Words:
+        """The words of a text file, one on each line; raises `UserError` for a file without two of them."""
+        try:
+            lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--words takes a UTF-8 text with a word on each line; {file} cannot be read.") from error
+        words = tuple(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
+        if len(words) < 2:
+            raise UserError(f"--words takes at least two words, one on each line; {file} has {len(words)}.")
+        return cls(words, network, device)
+
+    def of(self, images: Images, numbers: Sequence[int], *, progress: Progress = silent) -> Concepts:
+        """Raises `UserError` where open_clip or the network cannot be had."""
+        network, preprocess, tokenizer = _load(self.network, self.device)
+        with torch.inference_mode():
+            text = self._embedded_words(network, tokenizer)
+            pictures, known = self._embedded_images(network, preprocess, images, numbers, progress)
+            likeness = (pictures @ text.T).float().cpu().numpy()
+        centred = likeness - likeness.mean(1, keepdims=True)
+        count = max(1, int(known.sum()) // ONE_IN)
+        members = np.zeros(likeness.shape, np.bool_)
+        ranked = np.argsort(np.where(known[:, None], -centred, np.inf), axis=0, kind="stable")[:count]
+        np.put_along_axis(members, ranked, True, axis=0)
+        members[~known] = False
+        return Concepts(self.words, members, known, f"open_clip {self.network}", {}, centred.astype(np.float32))
+
+    def _embedded_words(self, network: Any, tokenizer: Any) -> Tensor:
+        found = []
+        for start in range(0, len(self.words), _BATCH):
+            tokens = tokenizer([_SENTENCE.format(word) for word in self.words[start : start + _BATCH]])
+            found.append(F.normalize(network.encode_text(tokens.to(self.device)), dim=1))
+        return torch.cat(found)
+
+    def _embedded_images(
+        self, network: Any, preprocess: Any, images: Images, numbers: Sequence[int], progress: Progress
+    ) -> tuple[Tensor, Any]:
+        """(n, width) unit vectors, and which of the images could be opened."""
+        found: list[Tensor] = []
+        known = np.ones(len(numbers), np.bool_)
+        for start in range(0, len(numbers), _BATCH):
+            block = []
+            for place, number in enumerate(numbers[start : start + _BATCH], start):
+                try:
+                    block.append(preprocess(images.open(number)))
+                except UndecodableError:
+                    known[place] = False
+                    block.append(torch.zeros_like(block[-1]) if block else torch.zeros(3, *_size(network)))
+            found.append(F.normalize(network.encode_image(torch.stack(block).to(self.device)), dim=1))
+            progress("reading images by words", min(start + _BATCH, len(numbers)), len(numbers))
+        return torch.cat(found), known
+
+
+def _size(network: Any) -> tuple[int, int]:
+    size = network.visual.image_size
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _load(network: str, device: str) -> tuple[Any, Any, Any]:
+    """A network of open_clip, what prepares its images, and what its words."""
+    try:
+        import open_clip
+    except ImportError as error:
+        raise UserError("names by words need open_clip: pip install 'activation-atlas[text]'") from error
+    name, _, pretrained = network.partition("/")
+    if name not in open_clip.list_models():
+        raise unknown("network of open_clip", name, open_clip.list_models())
+    known = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained and pretrained not in known and not Path(pretrained).is_file():
+        raise unknown(f"weights of {name}", pretrained, known or ["a file"])
+    try:
+        made, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained or None, device=device)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"the weights {network!r} cannot be had: {str(error).splitlines()[0]}") from error
+    return made.eval(), preprocess, open_clip.get_tokenizer(name)
