@@ -8,11 +8,12 @@ from .compare import Comparison, compare
 from .dissect import dissect
 from .explain import ExplainSettings, explain
 from .explanation import Explanation
+from .files import load
 from .grid import Cell
 from .label import label, label_folder
 from .patch_folder import PatchTest, patch_test
 from .regions import Region
-from .result import Atlas, load
+from .result import Atlas
 from .settings import Settings
 
 __all__ = [

@@ -24,11 +24,12 @@ from .claim import claim, identify
 from .explorer import Leaf, make_book, write_viewer
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
+from .files import load_data, write_data
 from .grid import cell_numbers
 from .panels import panels_figure
 from .photos import Photographs
 from .project import MIN_DIST, NEIGHBORS, Floats, check_vectors, to_unit_square
-from .result import Atlas, load_data, write_data
+from .result import Atlas
 from .sample import Sample, revisit
 from .settings import Settings
 from .stages import Clock, Stages, checked_layer, versions

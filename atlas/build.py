@@ -16,11 +16,12 @@ from search.images import Images, open_images
 
 from .channels import draw_superstimuli, named_channels
 from .claim import claim, identify
+from .files import load, write
 from .grid import Cell
 from .label import named
 from .photos import Photographs
 from .project import Floats, Reducer, named_reducer
-from .result import Atlas, load, write
+from .result import Atlas
 from .settings import Settings
 from .stages import Clock, Stages, checked_layer, median_score, versions
 from .store import check_store, claim_store, store_address

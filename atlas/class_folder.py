@@ -25,9 +25,10 @@ from .explorer import Leaf, make_book, write_viewer
 from .explorer.page import cells_table
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
+from .files import load_data, write_data
 from .photos import Photographs
 from .project import Reducer, named_reducer
-from .result import Atlas, load_data, write_data
+from .result import Atlas
 from .sample import Sample
 from .settings import Settings
 from .stages import Clock, Stages, checked_layer, median_score, versions

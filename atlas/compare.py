@@ -34,10 +34,11 @@ from .classes import Telling, gradient_layout, members, telling_cells
 from .explorer import Leaf, make_book, write_viewer
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
+from .files import load_data, write_data
 from .panels import panels_figure
 from .photos import Photographs
 from .project import Reducer, named_reducer, tsne_line
-from .result import Atlas, load_data, write_data
+from .result import Atlas
 from .sample import Sample
 from .settings import Settings
 from .stages import Clock, Stages, checked_layer, versions

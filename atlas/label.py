@@ -21,9 +21,10 @@ from search.text import Words
 from search.vocabulary import Concepts, Labels, Predictions, Vocabulary
 
 from .cell_names import Floats, Seen, name_cells, nearest_cells, shared_out
+from .files import load, write_again
 from .grid import Cell, cell_numbers
 from .regions import find_regions
-from .result import Atlas, load, write_again
+from .result import Atlas
 from .sample import Sample, sample
 
 # Cells of a level, beyond which regions are those of a coarser one.
@@ -144,9 +145,9 @@ def label_folder(
 ) -> Atlas:
     """Name the atlas in a finished folder of `atlas build`, in place of what it was named before; nothing is drawn.
 
-    by: `labels`, `classes`, the name of a network that says what photographs show, or `open_clip:NAME/PRETRAINED` with a
-    file of `words`. The other arguments are those of `label` and `Labels`. cells.json, regions.json, the figures, the
-    page and manifest.json are written again.
+    by: `labels`, `classes`, the name of a network that says what photographs show, or `open_clip:NAME/PRETRAINED`
+    with a file of `words`. The other arguments are those of `label` and `Labels`. cells.json, regions.json, figures,
+    the page and manifest.json are written again.
     """
     out = OutputFolder.reopen(folder)
     try:

@@ -33,8 +33,8 @@ from scipy.stats import binomtest
 from sheets import QUESTIONS, TILE, Trial, as_one, write
 from torch import Tensor
 
+from atlas.files import load
 from atlas.photos import Photographs
-from atlas.result import load
 from featviz import Model, Trunk, load_model
 from featviz.drawing import Drawing
 from featviz.seeds import generator_for

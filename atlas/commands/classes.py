@@ -11,7 +11,7 @@ from featviz.models import DEFAULT_MODEL, load_model
 
 from ..class_atlas import CONFUSING, DEFAULTS, DISCRIMINATIVE
 from ..class_folder import class_atlas
-from ..result import load
+from ..files import load
 from ..settings import Settings
 from . import options
 from .options import at_work, numbers

@@ -11,7 +11,7 @@ from featviz.models import DEFAULT_MODEL, load_model
 
 from ..class_atlas import DEFAULTS
 from ..compare import GRADIENT_GRID, compare
-from ..result import load
+from ..files import load
 from ..settings import Settings
 from . import options
 from .options import at_work

@@ -11,9 +11,9 @@ from featviz.models import DEFAULT_MODEL, load_model
 from featviz.progress import bars
 
 from ..class_atlas import DEFAULTS
+from ..files import load
 from ..patch_folder import AUTO, patch_test
 from ..patches import SIZES
-from ..result import load
 from ..settings import Settings
 from . import options
 from .options import numbers
