@@ -263,7 +263,7 @@ def test_the_search_gets_its_answers_on_a_page_opened_as_a_file(browser: Any, tm
 # How the README's commands begin that need no more than photographs, or noise for photographs, and what makes each a
 # matter of seconds: of two equal options, the last counts. Left out are those that want right labels (`patch`, `ald
 # report`), the weights of another network (`layers`, `build layer3`), shards or Ray, and two more that have tests of
-# their own (`render --canvas maco`, `ald --image`).
+# their own (`render --canvas maco`, `ald --image`), and `label`, which has, too.
 _ATLAS = "--steps 2 --icon 16 --grid 3 --samples 200 --min-count 1 --reducer pca"
 RUN = {
     "build --out demo-atlas": f"{_ATLAS} --no-effects",
