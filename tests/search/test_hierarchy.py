@@ -35,6 +35,14 @@ def test_wordnet_knows_the_thousand_classes_and_what_lies_above_them() -> None:
     assert {found.names[node] for node in found.silent} >= {"entity", "chordate", "placental"}
 
 
+def test_what_says_nothing_is_never_a_name_though_what_lies_below_it_is() -> None:
+    concepts = Labels("wordnet").of(Images("x", ("0.png",), (281,), ("tabby",)), [0])
+    true = {concepts.names[column] for column in np.flatnonzero(concepts.members[0])}
+    assert {"tabby", "cat", "animal", "vertebrate"} <= true
+    assert not {"entity", "chordate", "placental", "organism"} & true
+    assert "chordate" not in concepts.above["tabby"]
+
+
 def test_a_hierarchy_of_names_joins_two_parents_and_is_that_of_a_slow_walk(tmp_path: Path) -> None:
     found = Hierarchy.read(_file(tmp_path, _ANIMALS))
 

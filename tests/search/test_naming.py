@@ -125,7 +125,8 @@ def test_what_chooses_does_not_check() -> None:
     assert names == [None]
 
 
-def test_of_names_that_fit_the_most_precise_is_taken_and_a_common_one_where_that_fits_better() -> None:
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_of_names_that_fit_the_most_precise_is_taken_and_a_common_one_where_that_fits_better(share: float) -> None:
     rng = np.random.default_rng(1)
     animal = rng.random(600) < 0.4
     dog = animal & (rng.random(600) < 0.3)
@@ -136,8 +137,24 @@ def test_of_names_that_fit_the_most_precise_is_taken_and_a_common_one_where_that
         Evidence(values[:, chooses], members[chooses]),
         Evidence(values[:, checks], members[checks]),
         _concepts(members, ("animal", "dog")),
+        share=share,
     )
     assert [name.text if name else None for name in names] == ["dog", "animal"]
+
+
+def test_a_name_that_the_strongest_of_the_checking_photographs_belie_is_none() -> None:
+    rng = np.random.default_rng(0)
+    members = rng.random((500, 1)) < 0.2
+    values = (members[:, 0] * 2 + rng.normal(size=500)).astype(np.float32)[None]
+    chooses, checks = split(500)
+    others = checks[~members[checks, 0]][:8]
+    values[0, others] = 9  # photographs of no name excite it most, where it is checked
+    parts = (Evidence(values[:, part], members[part]) for part in (chooses, checks))
+    first, second = parts
+    assert name_units(first, second, _concepts(members, ("a",))) == [None]
+    (name,) = name_units(first, second, _concepts(members, ("a",)), share=0)
+    assert name is not None
+    assert name.share <= 0.2
 
 
 def test_names_of_too_few_photographs_or_of_nearly_all_are_not_tried_and_of_equal_ones_the_last() -> None:
