@@ -119,15 +119,22 @@ def vocabulary_of(
 def named(
     atlas: Atlas, model: Model, images: Images, *, workers: int | None = None, progress: Progress = silent
 ) -> Atlas:
-    """The same atlas with names, where its images have labels enough, or else its network names classes."""
-    if enough(images.labels):
+    """The same atlas with names, where the images in it have labels enough, or else its network names classes.
+
+    An atlas that is drawn is never lost for want of names.
+    """
+    seen = np.unique(atlas.sample.image)
+    if enough([images.labels[number] for number in seen.tolist()]):
         words: Vocabulary = Labels.among([images])
-    elif model.labels and len(images) >= LEAST:
+    elif model.labels and len(seen) >= LEAST:
         words = Predictions(model)
     else:
         return replace(atlas, manifest={**atlas.manifest, "names": None})
     seed = atlas.settings.seed
-    return label(atlas, images, vocabulary=words, model=model, seed=seed, workers=workers, progress=progress)
+    try:
+        return label(atlas, images, vocabulary=words, model=model, seed=seed, workers=workers, progress=progress)
+    except UserError as error:
+        return replace(atlas, manifest={**atlas.manifest, "names": None, "names_refused": str(error)})
 
 
 def label_folder(

@@ -87,7 +87,7 @@ class Atlas:
         """Where the names come from and how they were checked, in words; why there are none where there are none."""
         about = self.manifest.get("names")
         if not about:
-            return "no names: too few of the photographs have a label"
+            return f"no names: {self.manifest.get('names_refused', 'too few of the photographs have a label')}"
         return (
             f"names: by {about['by']}, chosen on {about['chosen_on']:,} photographs and checked on "
             f"{about['checked_on']:,} others"
