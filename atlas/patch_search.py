@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from featviz.errors import UserError
 from featviz.layers import OUTPUT
 from featviz.trunk import Trunk
 from search.decode import Box
@@ -29,6 +30,8 @@ from .stages import Stages
 # The gradient's cells that candidates come from, photographs of each; single activations beside them, the one that
 # speaks the most of each image; how far around what the position sees; and photographs as a whole.
 _CELLS, _EACH, _SINGLE, _AROUND, _WHOLE = 16, 3, 40, (1.0, 1.6), 80
+# Activations below which there is nothing to lay out.
+_FEW = 4
 # The first round, on all candidates: one size, two corners, so many views; how many go on to the second.
 _FIRST_SIZE, _FIRST_CORNERS, _FIRST_VIEWS, _KEPT = 0.4, ("top left", "bottom right"), 10, 8
 # Around the best of these: shifted by a quarter, smaller and larger.
@@ -64,8 +67,16 @@ def candidates(run: Stages, source: int, target: int, sample_of: Atlas | None = 
     whole, _ = whole_sample(run, sample_of)
     assert whole.effects is not None
     rows = np.union1d(*(members(whole.effects, label) for label in (source, target)))
-    labels = np.array(run.images.labels)[whole.image[rows]]
-    rows = rows[(labels != source) & (labels != target)]
+    labels = np.array(run.images.labels)[whole.image]
+    others = np.flatnonzero((labels != source) & (labels != target))
+    rows = np.intersect1d(rows, others)
+    if len(rows) < _FEW:  # of neither class hardly anything speaks for either
+        rows = others
+    if len(rows) < _FEW:
+        raise UserError(
+            "a patch is sought in photographs of neither class; of those there are too few: give more images, or a "
+            "patch of your own (--patch FILE)."
+        )
     part = whole.part(rows)
     assert part.effects is not None
     line = run.keep.arrays("line", lambda: {"y": tsne_line(part.vectors, run.settings.seed)})["y"]
