@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featviz.errors import UserError, unknown
+from featviz.errors import UserError
 from featviz.models import Model, load_model
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
@@ -62,8 +62,10 @@ def label(
         (first, second), concepts = photographs.in_two(source)
     else:
         first, concepts = photographs.all_of(source)
-        second, _ = photographs.all_of(checks)
-    middle = atlas.sample.vectors.mean(0)
+        second, others = photographs.all_of(checks)
+        if others.names != concepts.names:
+            raise UserError("the vocabulary has other names for the photographs that check than for those that choose.")
+    middle = atlas.sample.vectors.mean(0, dtype=np.float64).astype(np.float32)
     named = dict[str, Name | None]()
     for level in atlas.levels:
         cells = [cell for cell in atlas.cells if cell.level == level]
@@ -85,7 +87,8 @@ def label(
         "seed": seed,
         "above": {text: list(above) for text, above in concepts.above.items() if text in said},
     }
-    return replace(atlas, cells=tuple(cells), regions=regions, manifest={**atlas.manifest, "names": about})
+    manifest = {name: value for name, value in atlas.manifest.items() if name != "names_refused"}
+    return replace(atlas, cells=tuple(cells), regions=regions, manifest={**manifest, "names": about})
 
 
 def vocabulary_of(
@@ -113,7 +116,9 @@ def vocabulary_of(
     try:
         return Predictions(load_model(by), hierarchy)
     except UserError as error:
-        raise unknown("source of names", by, SOURCES, f"A network's name does, too: {error}") from error
+        raise UserError(
+            f"--by takes {', '.join(SOURCES)}, {TEXT}NAME/PRETRAINED or a network's name: {error}"
+        ) from error
 
 
 def named(
@@ -198,15 +203,15 @@ class _Photographs:
     def in_two(self, images: Images) -> tuple[tuple[Seen, Seen], Concepts]:
         """Those that choose names and those that check them."""
         found = self._sample(images)
-        numbers = self._some(found)
+        numbers = self._some(found, 2 * MOST_IMAGES)
         concepts = self.words.of(images, numbers.tolist(), progress=self.progress)
         return shared_out(found.vectors, found.image, numbers, concepts, self.seed), concepts
 
     def all_of(self, images: Images) -> tuple[Seen, Concepts]:
         found = self._sample(images)
-        numbers = self._some(found)
+        numbers = self._some(found, MOST_IMAGES)
         concepts = self.words.of(images, numbers.tolist(), progress=self.progress)
-        kept = np.flatnonzero(concepts.known)[:MOST_IMAGES]
+        kept = np.flatnonzero(concepts.known)
         return Seen.of(found.vectors, found.image, numbers[kept], concepts.members[kept]), concepts
 
     def inside(self, seen: Seen, cells: Sequence[Cell], middle: Floats) -> NDArray[np.int64]:
@@ -219,12 +224,10 @@ class _Photographs:
         found: NDArray[np.int64] = numbers[cell_numbers(self.atlas.xy[seen.rows], level)]
         return found
 
-    def _some(self, found: Sample) -> NDArray[np.int64]:
-        """Images with activations, rising, as many at most as names are chosen and checked by."""
+    def _some(self, found: Sample, most: int) -> NDArray[np.int64]:
+        """The numbers of images with activations, rising; of more than so many, a seeded choice."""
         numbers = np.unique(found.image)
-        if len(numbers) > 2 * MOST_IMAGES:
-            numbers = np.sort(np.random.default_rng(self.seed).permutation(numbers)[: 2 * MOST_IMAGES])
-        return numbers
+        return np.sort(np.random.default_rng(self.seed).permutation(numbers)[:most])
 
     def _sample(self, images: Images) -> Sample:
         """The atlas's own activations of its own images, those of others by its network."""

@@ -79,9 +79,9 @@ def find_regions(
         for each, own in zip(seen, inside, strict=True)
     )
     names = name_units(first, second, concepts, share=PURITY)
-    common = dict(zip(concepts.names, np.concatenate([each.members for each in seen]).mean(0), strict=True))
+    checked = len(seen[1].members)
     worth = [
-        0.0 if name is None else part.share * name.share * float(np.log2(name.share / common[name.text]))
+        0.0 if name is None else part.share * name.share * float(np.log2(name.share * checked / name.positives))
         for part, name in zip(parts, names, strict=True)
     ]
     return tuple(

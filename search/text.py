@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from featviz.errors import UserError, unknown
+from featviz.models import Model
 from featviz.progress import Progress, silent
 
-from .decode import UndecodableError
 from .images import Images
-from .vocabulary import Concepts
+from .vocabulary import Bools, Concepts, answers
 
 # A word is true of the photographs that it fits best: of one in so many.
 ONE_IN = 20
 _SENTENCE = "a photo of a {}."
-# Images, and words, at once.
+# Words at once.
 _BATCH = 32
 
 
@@ -54,18 +54,18 @@ class Words:
 
     def of(self, images: Images, numbers: Sequence[int], *, progress: Progress = silent) -> Concepts:
         """Raises `UserError` where open_clip or the network cannot be had."""
-        network, preprocess, tokenizer = _load(self.network, self.device)
+        network, tokenizer = _load(self.network, self.device)
+        pictures = answers(_of_images(network, self.network), images, numbers, progress=progress)
+        known: Bools = np.isfinite(pictures[:, 0])
         with torch.inference_mode():
-            text = self._embedded_words(network, tokenizer)
-            pictures, known = self._embedded_images(network, preprocess, images, numbers, progress)
-            likeness = (pictures @ text.T).float().cpu().numpy()
-        centred = likeness - likeness.mean(1, keepdims=True)
+            text = self._embedded_words(network, tokenizer).float().cpu().numpy()
+        likeness = pictures / np.linalg.norm(pictures, axis=1, keepdims=True) @ text.T
+        beside = likeness - likeness.mean(1, keepdims=True)
         count = max(1, int(known.sum()) // ONE_IN)
         members = np.zeros(likeness.shape, np.bool_)
-        ranked = np.argsort(np.where(known[:, None], -centred, np.inf), axis=0, kind="stable")[:count]
-        np.put_along_axis(members, ranked, True, axis=0)
-        members[~known] = False
-        return Concepts(self.words, members, known, f"open_clip {self.network}", {}, centred.astype(np.float32))
+        best = np.argsort(-np.nan_to_num(beside, nan=-np.inf), axis=0, kind="stable")[:count]
+        np.put_along_axis(members, best, True, axis=0)
+        return Concepts(self.words, members & known[:, None], known, f"open_clip {self.network}", {}, beside)
 
     def _embedded_words(self, network: Any, tokenizer: Any) -> Tensor:
         found = []
@@ -74,32 +74,18 @@ class Words:
             found.append(F.normalize(network.encode_text(tokens.to(self.device)), dim=1))
         return torch.cat(found)
 
-    def _embedded_images(
-        self, network: Any, preprocess: Any, images: Images, numbers: Sequence[int], progress: Progress
-    ) -> tuple[Tensor, Any]:
-        """(n, width) unit vectors, and which of the images could be opened."""
-        found: list[Tensor] = []
-        known = np.ones(len(numbers), np.bool_)
-        for start in range(0, len(numbers), _BATCH):
-            block = []
-            for place, number in enumerate(numbers[start : start + _BATCH], start):
-                try:
-                    block.append(preprocess(images.open(number)))
-                except UndecodableError:
-                    known[place] = False
-                    block.append(torch.zeros_like(block[-1]) if block else torch.zeros(3, *_size(network)))
-            found.append(F.normalize(network.encode_image(torch.stack(block).to(self.device)), dim=1))
-            progress("reading images by words", min(start + _BATCH, len(numbers)), len(numbers))
-        return torch.cat(found), known
+
+def _of_images(network: Any, name: str) -> Model:
+    """The half that sees images, prepared as open_clip prepares them."""
+    how = network.visual.preprocess_cfg
+    return Model.wrap(
+        network.visual, name=name, size=how["size"], mean=how["mean"], std=how["std"], crop=1.0,
+        interpolation=how["interpolation"],
+    )  # fmt: skip
 
 
-def _size(network: Any) -> tuple[int, int]:
-    size = network.visual.image_size
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-
-
-def _load(network: str, device: str) -> tuple[Any, Any, Any]:
-    """A network of open_clip, what prepares its images, and what its words."""
+def _load(network: str, device: str) -> tuple[Any, Any]:
+    """A network of open_clip, and what prepares its words."""
     try:
         import open_clip
     except ImportError as error:
@@ -111,7 +97,7 @@ def _load(network: str, device: str) -> tuple[Any, Any, Any]:
     if pretrained and pretrained not in known and not Path(pretrained).is_file():
         raise unknown(f"weights of {name}", pretrained, known or ["a file"])
     try:
-        made, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained or None, device=device)
+        made = open_clip.create_model(name, pretrained=pretrained or None, device=device)
     except (OSError, RuntimeError) as error:
         raise UserError(f"the weights {network!r} cannot be had: {str(error).splitlines()[0]}") from error
-    return made.eval(), preprocess, open_clip.get_tokenizer(name)
+    return made.eval(), open_clip.get_tokenizer(name)

@@ -89,17 +89,25 @@ class Predictions:
         """Raises `UserError` for a network without classes."""
         if not self.model.labels:
             raise UserError(f"{self.model.name} names no classes: names cannot come from what it takes images for.")
-        answers = PooledMaps()
-        scan(self.model, images, [OUTPUT], [answers], numbers=numbers, progress=progress)
-        state = answers.state()
-        logits = np.full((len(numbers), len(self.model.labels)), np.nan, np.float32)
-        places = {number: place for place, number in enumerate(numbers)}
-        logits[[places[number] for number in state["image"].tolist()]] = state[OUTPUT].numpy()
+        logits = answers(self.model, images, numbers, progress=progress)
         known = np.isfinite(logits).all(1)
         labels = np.where(known, np.nan_to_num(logits, nan=-np.inf).argmax(1), -1)
         names = dict(enumerate(self.model.labels))
         found = open_hierarchy(self.hierarchy, names)
         return _concepts(labels, names, found, f"classes of {self.model.name}", None if found else logits)
+
+
+def answers(
+    model: Model, images: Images, numbers: Sequence[int], *, progress: Progress = silent
+) -> NDArray[np.float32]:
+    """(numbers, outputs) what a network answers to images; NaN for those that cannot be decoded."""
+    found = PooledMaps()
+    scan(model, images, [OUTPUT], [found], numbers=numbers, progress=progress)
+    state = found.state()
+    rows = np.full((len(numbers), state[OUTPUT].shape[1]), np.nan, np.float32)
+    places = {number: place for place, number in enumerate(numbers)}
+    rows[[places[number] for number in state["image"].tolist()]] = state[OUTPUT].numpy()
+    return rows
 
 
 def class_names(images: Images) -> dict[int, str]:

@@ -81,6 +81,27 @@ def test_cells_and_regions_are_called_what_their_photographs_are(tmp_path: Path)
     assert named.manifest["names"]["chosen_on"] + named.manifest["names"]["checked_on"] == 240
 
 
+def test_two_nodes_of_one_name_of_which_one_is_of_no_photograph_do_no_harm(tmp_path: Path) -> None:
+    file = tmp_path / "tree.csv"
+    rows = [f"{number},{kind},{'a' if number < 2 else ''}" for number, kind in enumerate(KINDS)]
+    file.write_text("\n".join(["id,name,parents", "a,animal,", *rows, "x,dog,", "y,animal,"]), encoding="utf-8")
+    tree = replace(Hierarchy.read(file), classes={number: number + 1 for number in range(len(KINDS))})
+    made, source = _known()
+    named = label(made, source, vocabulary=Labels(tree))
+    far = [region.name.text for region in named.regions if region.level == 0]
+    # Were "dog" as rare as the node without photographs, nothing would weigh as much as each scrap that is called so.
+    assert {"car", "cup", "oak", "fern"} <= set(far)
+    assert far.count("dog") <= 1
+
+
+def test_names_that_differ_between_the_photographs_that_choose_and_check_are_refused(tmp_path: Path) -> None:
+    images, other = _colours(tmp_path / "images", 20), _colours(tmp_path / "other", 12, seed=1)
+    (other / "red").rename(other / "crimson")
+    built = atlas.build(toy_model(), "5", images, **SETTINGS)
+    with pytest.raises(UserError, match="other names for the photographs that check"):
+        label(built, images, vocabulary=Labels(), check=other, model=toy_model())
+
+
 def test_shuffled_labels_name_nothing(tmp_path: Path) -> None:
     made, source = _known()
     labels = np.random.default_rng(0).permutation(source.labels).tolist()

@@ -46,7 +46,7 @@ def test_a_word_is_true_of_the_photographs_that_it_fits_best_beside_other_words(
         seen = network.encode_image(torch.stack([preprocess(images.open(number)) for number in range(len(images))]))
     cosines = torch.cosine_similarity(seen[:, None], text[None], dim=2)
     wanted = (cosines - cosines.mean(1, keepdim=True)).numpy()
-    assert np.allclose(concepts.graded, wanted, atol=1e-5)
+    assert np.allclose(concepts.graded, wanted, atol=1e-4)  # another resampling in between
     best = np.argsort(-wanted[:, 1])[: len(images) // ONE_IN]
     assert set(np.flatnonzero(concepts.members[:, 1])) == set(best)
 
