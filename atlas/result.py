@@ -87,9 +87,9 @@ class Atlas:
         """Where the names come from and how they were checked, in words; why there are none where there are none."""
         about = self.manifest.get("names")
         if not about:
-            return f"no names: {self.manifest.get('names_refused', 'too few of the photographs have a label')}"
+            return f"none: {self.manifest.get('names_refused', 'too few of the photographs have a label')}"
         return (
-            f"names: by {about['by']}, chosen on {about['chosen_on']:,} photographs and checked on "
+            f"by {about['by']}, chosen on {about['chosen_on']:,} photographs and checked on "
             f"{about['checked_on']:,} others"
         )
 
@@ -97,7 +97,7 @@ class Atlas:
     def labels_told(self) -> str:
         """What the labels on its figures are, in words; '' where there are none."""
         if self.manifest.get("names"):
-            return self.names_told
+            return f"names: {self.names_told}"
         return "" if self._speaks is None else f"labels: {self._speaks.told}"
 
     @property

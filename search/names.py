@@ -17,6 +17,9 @@ from .exemplars import Exemplars
 from .naming import CHOOSING, LEAST_CHECKING, Evidence, Name, closest_names, name_units, split
 from .vocabulary import Concepts, Labels, Predictions, Vocabulary
 
+# Of the ten images that excite a unit most, the share that its name has to be true of: less than of a cell's, since a
+# channel often means several things, and so much that nobody who sees its strongest images wonders at the name.
+UNIT_SHARE = 0.3
 # Images with a name, below which too few are left to check by.
 LEAST = math.ceil(LEAST_CHECKING / (1 - CHOOSING))
 
@@ -54,8 +57,7 @@ def names(
             Evidence(values[:, chooses], members[chooses]),
             Evidence(values[:, checks], members[checks]),
             concepts,
-            # A channel often means several things, so that its name tells a tendency.
-            share=0,
+            share=UNIT_SHARE,
         )
         for channel, (name, near) in enumerate(zip(own, closest_names(whole, concepts), strict=True)):
             made[layer, channel] = UnitName(name, tuple(near))

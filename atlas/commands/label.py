@@ -82,5 +82,5 @@ def _lines(made: Atlas) -> list[str]:
     return [
         f"cells with a name: {cells}",
         "regions from afar: " + (", ".join(region.name.text for region in regions) or "none"),
-        made.names_told,
+        f"names: {made.names_told}",
     ]

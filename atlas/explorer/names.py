@@ -27,7 +27,6 @@ def add_names(shown: dict[str, Any], atlas: Atlas) -> None:
     shown["regions"] = [{**asdict(region), "name": _told(region.name)} for region in atlas.regions]
     about = atlas.manifest.get("names") or {}
     shown["above"] = about.get("above", {})
-    shown["named"] = atlas.names_told
 
 
 def _told(name: Name | None) -> dict[str, Any] | None:

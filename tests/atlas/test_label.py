@@ -222,7 +222,7 @@ def test_unlabelled_images_are_named_by_what_the_network_takes_them_for(tmp_path
         label(built, folder)
     few = atlas.build(replace(toy_model(), labels=()), "5", folder, **SETTINGS)
     assert few.manifest["names"] is None
-    assert "no names" in few.names_told
+    assert few.names_told == "none: too few of the photographs have a label"
 
 
 @pytest.mark.parametrize("folder", ["nothing", "unfinished"])
