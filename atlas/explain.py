@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from featviz.answer import refuse_features
 from featviz.attribution import METHODS, attribution
 from featviz.errors import UserError, unknown
 from featviz.keep import NOWHERE, Arrays
@@ -193,6 +194,7 @@ def open_image(image: str | Path | Image.Image) -> Image.Image:
 
 def _unit(model: Model, view: Tensor, word: str | None) -> Unit:
     if word is None:
+        refuse_features(model, "name a unit to explain")
         trunk = Trunk(model, [OUTPUT])
         with torch.inference_mode():
             logits = trunk(view[None].to(trunk.device))[OUTPUT][0]

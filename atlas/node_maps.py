@@ -16,7 +16,7 @@ from torchcam.methods import SmoothGradCAMpp
 
 from featviz.classifier import Classifier, feature_layer, without_classifier
 from featviz.errors import UserError
-from featviz.layers import Layout, infer_layout, outputs_at
+from featviz.layout import Layout
 from featviz.models import Model
 from featviz.progress import Progress, silent
 from search.decode import central_view
@@ -102,11 +102,7 @@ def _target(model: Model, classifier: Classifier) -> tuple[str, Layout]:
         raise UserError(
             f"the features of {model.name} are no means of a map: there is no place in the image to show for a node."
         )
-    size = model.preprocess.size
-    network = copy.deepcopy(model.network).eval().cpu()
-    with torch.inference_mode():
-        output = outputs_at(network, torch.zeros(1, model.preprocess.channels, *size), [layer])[layer]
-    return layer, infer_layout(network, layer, output, batch=1, size=size)
+    return layer, model.layouts.of(copy.deepcopy(model.network).eval().cpu(), layer)
 
 
 def _probability(network: nn.Module, model: Model, view: Tensor, label: int) -> float:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UserError
-from .layers import infer_layout, layer_names, read
+from .layers import OUTPUT, layer_names, read
+from .layout import first_tensor, tensor_at
 from .models import Model
 
 # How close a layer's output is to the network's own to be what the network returns.
@@ -43,7 +44,7 @@ def find_classifier(model: Model) -> Classifier:
     own = [name for name, module in modules.items() if name and any(True for _ in module.parameters(recurse=False))]
     with torch.inference_mode(), read(network, own) as outputs:
         result = network(torch.full((1, model.preprocess.channels, *model.preprocess.size), 0.25))
-    result = result[0] if isinstance(result, (tuple, list)) else result
+    result = tensor_at(result, model.layouts.of(network, OUTPUT).part)
     names = {name: modules[name] for name in outputs if _is_linear(modules[name])}
     equal = [name for name in names if isinstance(outputs[name], Tensor) and same(outputs[name], result)]
     last = next(reversed(outputs), "")
@@ -69,6 +70,7 @@ def without_classifier(model: Model, classifier: Classifier) -> Model:
     Raises `UserError` where weight @ features + bias is not what the network returns.
     """
     network = copy.deepcopy(model.network).eval()
+    part = model.layouts.of(network, OUTPUT).part
     parent, _, own = classifier.name.rpartition(".")
     setattr(network.get_submodule(parent), own, nn.Identity())
     bare = replace(model, name=f"{model.name} without {classifier.name}", network=network, labels=())
@@ -76,7 +78,8 @@ def without_classifier(model: Model, classifier: Classifier) -> Model:
     with torch.inference_mode():
         features = copy.deepcopy(network).cpu()(probe)
         logits = copy.deepcopy(model.network).eval().cpu()(probe)
-    fits = isinstance(features, Tensor) and features.shape[1:].numel() == classifier.weight.shape[1]
+    features, logits = tensor_at(features, part), tensor_at(logits, part)
+    fits = features.shape[1:].numel() == classifier.weight.shape[1]
     if (
         not classifier.exact
         or not fits
@@ -98,16 +101,29 @@ def feature_layer(model: Model, classifier: Classifier) -> str | None:
     probe = torch.rand(1, model.preprocess.channels, *model.preprocess.size, generator=torch.Generator().manual_seed(0))
     network = copy.deepcopy(bare.network).cpu()
     with torch.inference_mode(), read(network, layer_names(network)) as outputs:
-        features = network(model.preprocess.normalize(probe)).flatten()
-    size = model.preprocess.size
-    for name, output in outputs.items():
+        features = tensor_at(
+            network(model.preprocess.normalize(probe)), model.layouts.of(network, OUTPUT).part
+        ).flatten()
+    several = [name for name, output in outputs.items() if _may_pool_to(output, features)]
+    for name in several:
         try:
-            maps = infer_layout(network, name, output, batch=1, size=size).maps(output)
+            maps = bare.layouts.of(network, name, beside=several).maps(outputs[name])
         except UserError:
             continue
         if maps.shape[2] * maps.shape[3] > 1 and same(maps.mean((2, 3)), features):
             return name
     return None
+
+
+def _may_pool_to(output: Any, features: Tensor) -> bool:
+    """Whether a mean over some places of a layer's output could be the features, by its shape or its values."""
+    try:
+        tensor = first_tensor(output)
+    except UserError:
+        return False
+    if tensor.dim() == 4:
+        return same(tensor.mean((2, 3)), features) or same(tensor.mean((1, 2)), features)
+    return tensor.dim() == 3 and len(features) in tensor.shape[1:]
 
 
 def _is_linear(module: nn.Module) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from .answer import answer_of
 from .errors import UserError
-from .layers import OUTPUT, Layout, find_layer, first_tensor, infer_layout, outputs_at, replaced
+from .layers import OUTPUT, find_layer, replaced
 from .models import Model
 from .trunk import Trunk, out_of_memory
 
@@ -57,10 +59,12 @@ class ClassEffects:
             raise UserError("effects are those of a layer before the output; the output is the logits themselves.")
         self.layer, self.trunk = layer, Trunk(model, [layer, OUTPUT])
         classes, rows, columns = self.trunk.map_size(OUTPUT)
-        if rows * columns != 1 or classes < 2:
+        if (rows * columns != 1 and len(model.labels) != classes) or classes < 2:
             raise NoClassesError(f"{model.name} returns {classes} x {rows} x {columns} numbers: no logits of classes.")
+        if not answer_of(model).are_classes:
+            raise NoClassesError(f"{model.name} returns {classes} features: no logits of classes.")
         self.classes = classes
-        self._layout = self._find_layout()
+        self._layout, self._answer = (self.trunk.layouts.of(self.trunk.network, name) for name in (layer, OUTPUT))
         size, _, _ = self.trunk.map_size(layer)
         self.channels = torch.arange(size) if channels is None else torch.tensor(list(channels))
         if not len(self.channels) or self.channels.min() < 0 or self.channels.max() >= size:
@@ -120,17 +124,12 @@ class ClassEffects:
         maps = maps.clone()
         rows, columns = flat.to(maps.device)[:, None].unbind(2)
         place = (torch.arange(len(maps), device=maps.device)[:, None], self.channels.to(maps.device), rows, columns)
-        self._layout.maps(maps)[place] = self.usual.to(maps)
+        replace(self._layout, part=()).maps(maps)[place] = self.usual.to(maps)
         return maps
 
     def _logits(self, images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         inputs = self.trunk.preprocess.normalize(images.to(self.trunk.device))
-        with torch.no_grad(), replaced(self.trunk.network, self.layer, change):
-            return first_tensor(self.trunk.network(inputs.contiguous(memory_format=torch.channels_last)))
-
-    def _find_layout(self) -> Layout:
-        size = self.trunk.preprocess.size
-        probe = torch.full((1, self.trunk.preprocess.channels, *size), 0.5, device=self.trunk.device)
-        with torch.inference_mode():
-            output = outputs_at(self.trunk.network, self.trunk.preprocess.normalize(probe), [self.layer])[self.layer]
-        return infer_layout(self.trunk.network, self.layer, output, batch=1, size=size)
+        with torch.no_grad(), replaced(self.trunk.network, self.layer, change, part=self._layout.part):
+            result = self.trunk.network(inputs.contiguous(memory_format=torch.channels_last))
+            # Of a class that has a place, as in segmentation, the mean over all places.
+            return self._answer.maps(result).mean((2, 3))

@@ -2,44 +2,62 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from .errors import UserError, unknown
+from .layout import Layout, first_tensor, infer_layout, tensors
 
+__all__ = [
+    "OUTPUT", "AllRead", "Layout", "as_network", "find_layer", "find_layers", "first_tensor", "infer_layout",
+    "layer_names", "named_layers", "outputs_at", "read", "replaced",
+]  # fmt: skip
 
-def layer_names(network: nn.Module) -> list[str]:
-    """Dotted names of every module below the root, in the order of definition."""
-    return [name for name, _ in network.named_modules() if name]
-
-
-# The layer name of what the whole network returns: for a classifier, its class logits.
+# The layer name of what the whole network returns: for a classifier, its class logits. A module of that name at the top
+# of a network is `.output`.
 OUTPUT = "output"
 
 
+def layer_names(network: nn.Module) -> list[str]:
+    """Dotted names of every module below the root, in the order of definition; of one called `output`, `.output`."""
+    return list(named_layers(network))
+
+
+def named_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Every module below the root by its layer name, in the order of definition."""
+    return {f".{name}" if name == OUTPUT else name: module for name, module in network.named_modules() if name}
+
+
 def find_layer(network: nn.Module, name: str) -> nn.Module:
-    """The module with this dotted name, or the network itself for `output`, where no module has that name.
+    """The module with this layer name, or the network itself for `output`.
 
     Raises `UserError` naming the three closest when there is none.
     """
-    modules = {OUTPUT: network, **dict(network.named_modules())}
-    if not name or name not in modules:
+    if name == OUTPUT:
+        return network
+    modules = named_layers(network)
+    if name not in modules:
         raise unknown("layer", name, layer_names(network), "`atlas layers` lists them all.")
-    module: nn.Module = modules[name]
-    return module
+    return modules[name]
+
+
+def as_network(inputs: Tensor, network: nn.Module) -> Tensor:
+    """The inputs on the device and in the floating-point type of the network's weights."""
+    own = next((each for each in network.parameters() if each.is_floating_point()), None)
+    return inputs if own is None else inputs.to(own.device, own.dtype)
 
 
 def find_layers(network: nn.Module, pattern: str) -> list[str]:
     """Names that match a dotted name or a glob such as `blocks.*`, in the order of definition."""
-    found = [name for name in layer_names(network) if fnmatch.fnmatchcase(name, pattern)]
+    names = layer_names(network)
+    found = [pattern] if pattern in names else [name for name in names if fnmatch.fnmatchcase(name, pattern)]
     if not found:
-        raise unknown("layer", pattern, layer_names(network), "`atlas layers` lists them all.")
+        raise unknown("layer", pattern, names, "`atlas layers` lists them all.")
     return found
 
 
@@ -92,10 +110,13 @@ def outputs_at(network: nn.Module, inputs: Tensor, layers: Sequence[str]) -> dic
 
 
 @contextmanager
-def replaced(network: nn.Module, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def replaced(
+    network: nn.Module, layer: str, change: Callable[[Tensor], Tensor], *, part: tuple[str | int, ...] = ()
+) -> Iterator[None]:
     """Inside the `with`, the layer's output is what `change` makes of it; at its first run, as it is read.
 
-    Of an output of several tensors, the first. Raises `UserError` in the pass for an output without a tensor.
+    part: where the tensor lies in an output of several; () for the first. Raises `UserError` in the pass for an output
+    without a tensor.
     """
     runs = 0
 
@@ -104,20 +125,33 @@ def replaced(network: nn.Module, layer: str, change: Callable[[Tensor], Tensor])
         runs += 1
         if runs > 1:
             return None
-        if isinstance(output, Tensor):
-            return change(output)
-        if isinstance(output, (tuple, list)) and any(isinstance(part, Tensor) for part in output):
-            number = next(i for i, part in enumerate(output) if isinstance(part, Tensor))
-            parts = [change(part) if i == number else part for i, part in enumerate(output)]
-            # A named tuple takes its parts one by one.
-            return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
-        raise UserError(f"layer {layer!r} returns {type(output).__name__}, not a tensor that could be replaced.")
+        where = part or next((path for path, _ in tensors(output)), None)
+        if where is None:
+            raise UserError(f"layer {layer!r} returns {type(output).__name__}, not a tensor that could be replaced.")
+        return _with_part(output, where, change)
 
     handle = find_layer(network, layer).register_forward_hook(hook)
     try:
         yield
     finally:
         handle.remove()
+
+
+def _with_part(output: Any, part: tuple[str | int, ...], change: Callable[[Tensor], Tensor]) -> Any:
+    """The output, with the tensor at `part` changed."""
+    if not part:
+        return change(output)
+    key, *rest = part
+    if isinstance(output, (tuple, list)):
+        parts = [_with_part(each, tuple(rest), change) if i == key else each for i, each in enumerate(output)]
+        # A named tuple takes its parts one by one.
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+    changed: Any = copy.copy(output)
+    if isinstance(output, Mapping):
+        changed[key] = _with_part(output[key], tuple(rest), change)
+    else:
+        setattr(changed, str(key), _with_part(getattr(output, str(key)), tuple(rest), change))
+    return changed
 
 
 def _clone(output: Any) -> Any:
@@ -128,96 +162,3 @@ def _clone(output: Any) -> Any:
     if isinstance(output, Mapping):
         return {key: _clone(part) for key, part in output.items()}
     return output
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a layer's output holds space and channels.
-
-    `kind`: `nchw`, `nhwc`, `tokens` (n, prefix + h * w, c) or `vector` (n, c). `prefix`: how many class and register
-    tokens stand before the patch tokens; `grid`: (h, w) of the patch tokens.
-    """
-
-    kind: Literal["nchw", "nhwc", "tokens", "vector"]
-    prefix: int = 0
-    grid: tuple[int, int] = (1, 1)
-
-    def maps(self, output: Any) -> Tensor:
-        """The output as (n, c, h, w); class and register tokens are left out, a vector becomes 1 x 1."""
-        tensor = first_tensor(output)
-        if self.kind == "nchw":
-            return tensor
-        if self.kind == "nhwc":
-            return tensor.permute(0, 3, 1, 2)
-        if self.kind == "vector":
-            return tensor[:, :, None, None]
-        patches = tensor[:, self.prefix :]
-        return patches.transpose(1, 2).reshape(len(patches), -1, *self.grid)
-
-
-def first_tensor(output: Any) -> Tensor:
-    """The tensor itself, or the first one in a tuple, list or mapping."""
-    if isinstance(output, Tensor):
-        return output
-    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
-    for part in parts:
-        if isinstance(part, Tensor):
-            return part
-    raise UserError(f"the layer returns {type(output).__name__}, which holds no tensor.")
-
-
-def infer_layout(network: nn.Module, name: str, output: Any, *, batch: int, size: tuple[int, int]) -> Layout:
-    """Decide how `output` of layer `name` is laid out, given the batch size and the input's (height, width).
-
-    Four dimensions: the pair whose ratio is nearer to the input's is space; the network's own word (timm's
-    `output_fmt`) decides a draw. Three: tokens; the prefix is the network's own count, else the smallest that leaves
-    a grid of the input's proportions.
-    """
-    tensor = first_tensor(output)
-    shape = tuple(tensor.shape)
-    if tensor.dim() not in (2, 3, 4) or shape[0] != batch or not tensor.is_floating_point():
-        raise UserError(
-            f"layer {name!r} returns {tensor.dtype} {shape} for {batch} image(s); it takes a floating-point output "
-            f"of shape (n, c, h, w), (n, h, w, c), (n, tokens, c) or (n, c) with n = {batch}."
-        )
-    if tensor.dim() == 2:
-        return Layout("vector")
-    if tensor.dim() == 4:
-        return Layout(_four_dimensions(network, shape, size))
-    return _tokens(network, name, shape, size)
-
-
-def _four_dimensions(network: nn.Module, shape: tuple[int, ...], size: tuple[int, int]) -> Literal["nchw", "nhwc"]:
-    aspect = math.log(size[0] / size[1])
-    as_nchw = abs(math.log(shape[2] / shape[3]) - aspect)
-    as_nhwc = abs(math.log(shape[1] / shape[2]) - aspect)
-    if as_nchw == as_nhwc:
-        own_word = str(getattr(network, "output_fmt", "NCHW"))
-        return "nhwc" if own_word.endswith("NHWC") else "nchw"
-    return "nchw" if as_nchw < as_nhwc else "nhwc"
-
-
-def _tokens(network: nn.Module, name: str, shape: tuple[int, ...], size: tuple[int, int]) -> Layout:
-    own_count = getattr(network, "num_prefix_tokens", None)
-    if own_count is None and isinstance(getattr(network, "class_token", None), Tensor):
-        own_count = 1
-    # No published network is known to prefix more than 16 tokens (registers and class together).
-    for prefix in [int(own_count)] if own_count is not None else range(17):
-        grid = _grid(shape[1] - prefix, size)
-        if grid is not None:
-            return Layout("tokens", prefix, grid)
-    raise UserError(
-        f"layer {name!r} returns {shape}: its {shape[1]} tokens form no grid with the proportions of the "
-        f"{size[0]} x {size[1]} input."
-    )
-
-
-def _grid(tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:
-    if tokens < 1:
-        return None
-    rows = round(math.sqrt(tokens * size[0] / size[1]))
-    if rows < 1 or tokens % rows:
-        return None
-    columns = tokens // rows
-    fits = abs(rows / columns - size[0] / size[1]) <= 0.5 / min(rows, columns)
-    return (rows, columns) if fits else None

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from .canvas import Canvas, CanvasMaker, Generators
 from .errors import UserError, unknown
-from .layers import OUTPUT, first_tensor, layer_names, read
+from .layers import OUTPUT, layer_names, read
+from .layout import tensor_at
 from .models import Model
 from .objectives import Activations, Objective
 from .transforms import Transform
@@ -148,7 +149,8 @@ def _layers_read(
         asked.append(OUTPUT if name == "labels" else names[name])
         if asked[-1] not in outputs:
             raise UserError(f"the forward pass never runs layer {name!r}.")
-        return first_tensor(outputs[asked[-1]])
+        part = model.layouts.of(trunk.network, OUTPUT).part if asked[-1] == OUTPUT else ()
+        return tensor_at(outputs[asked[-1]], part)
 
     with torch.no_grad():
         objective(activations)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UserError, unknown
+from .find_layout import Layouts
+from .result import ACTIVATIONS, Activation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -85,6 +87,9 @@ class Model:
     labels: tuple[str, ...] = ()
     default_layer: str | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    logits: str | int | None = None
+    activation: Activation | None = None
+    tokens: tuple[int, int, int] | None = None
 
     @classmethod
     def wrap(
@@ -99,13 +104,27 @@ class Model:
         crop: float = 0.875,
         labels: Sequence[str] = (),
         default_layer: str | None = None,
+        logits: str | int | None = None,
+        activation: Activation | None = None,
+        tokens: tuple[int, int, int] | None = None,
     ) -> Model:
-        """A `Model` of any module that maps normalised images (n, len(mean), h, w) to logits or to anything else."""
+        """A `Model` of any module that maps normalised images (n, len(mean), h, w) to logits or to anything else.
+
+        What a network is, is found out by running it; these say it where that cannot be. logits: where they are in a
+        result of several: a key, a number, or several with dots between. activation: what the result is, `none`
+        (logits), `softmax`, `log_softmax`, `sigmoid` or `features` (no classes). tokens: (rows, columns, prefix) of
+        patch tokens and of those before them.
+        Raises `UserError` for what cannot be meant.
+        """
+        if activation is not None and activation not in ACTIVATIONS:
+            raise unknown("activation", str(activation), ACTIVATIONS)
+        if tokens is not None and (len(tokens) != 3 or min(tokens[:2]) < 1 or tokens[2] < 0):
+            raise UserError(f"tokens are (rows, columns, prefix), such as (14, 14, 1); got {tokens!r}.")
         if len(mean) != len(std) or not mean:
             raise UserError(f"mean and std need one number per input channel each; got {len(mean)} and {len(std)}.")
         height_width = (size, size) if isinstance(size, int) else (size[0], size[1])
         how = Preprocess(height_width, tuple(mean), tuple(std), interpolation, crop)
-        return cls(name, module, how, tuple(labels), default_layer)
+        return cls(name, module, how, tuple(labels), default_layer, logits=logits, activation=activation, tokens=tokens)
 
     def to(self, device: str | torch.device) -> Model:
         """The same model whose work will happen on `device`; `auto` is the GPU where torch sees one."""
@@ -152,6 +171,15 @@ class Model:
     def findings(self) -> Findings:
         """What a look at the network has found out: for what follows from its layers, never for its weights."""
         return Findings(self.network)
+
+    @property
+    def layouts(self) -> Layouts:
+        """How its layers hold space and channels."""
+        how = self.preprocess
+        return self.findings.look(
+            "layouts",
+            lambda: Layouts(how.channels, how.size, classes=len(self.labels), tokens=self.tokens, logits=self.logits),
+        )
 
 
 DEFAULT_MODEL = "efficientnet_lite0"

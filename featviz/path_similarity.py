@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .layers import OUTPUT, infer_layout, outputs_at, read
+from .layers import OUTPUT, outputs_at, read
 from .models import Model
 from .trunk import Trunk
 
@@ -110,22 +110,22 @@ def path_layers(model: Model, layer: str, count: int = LAYERS) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    before = [name for name in _that_give_maps(trunk, order, images, size) if name != layer]
+    before = [name for name in _that_give_maps(trunk, order, images) if name != layer]
     places = torch.linspace(0, len(before) - 1, min(count - 1, len(before))).round().long().tolist() if before else []
     return [*(before[place] for place in dict.fromkeys(places)), layer]
 
 
-def _that_give_maps(trunk: Trunk, names: Sequence[str], images: Tensor, size: tuple[int, int]) -> list[str]:
+def _that_give_maps(trunk: Trunk, names: Sequence[str], images: Tensor) -> list[str]:
     found = []
     with torch.inference_mode(), read(trunk.network, list(names)) as outputs:
         trunk.network(trunk.preprocess.normalize(images))
-        for name in names:
-            try:
-                layout = infer_layout(trunk.network, name, outputs[name], batch=1, size=size)
-            except ValueError:
-                continue
-            if layout.maps(outputs[name])[0, 0].numel() > 1:
-                found.append(name)
+    for name in names:
+        try:
+            layout = trunk.layouts.of(trunk.network, name, beside=names)
+        except ValueError:
+            continue
+        if layout.maps(outputs[name])[0, 0].numel() > 1:
+            found.append(name)
     parts = [name for name in found if name != OUTPUT]
     # A part that holds others ends where its last one does.
     return [name for name in parts if not any(other.startswith(f"{name}.") for other in parts)]

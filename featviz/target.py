@@ -11,9 +11,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from .classifier import find_classifier
+from .answer import answer_of
 from .errors import UserError
-from .layers import OUTPUT, infer_layout, layer_names, read, replaced
+from .layers import OUTPUT, layer_names, read, replaced
+from .layout import first_tensor
 from .models import Model
 from .objectives import Activations, dot
 from .trunk import Trunk, out_of_memory
@@ -83,13 +84,19 @@ class Target:
             return torch.cat([self(part).cpu() for part in torch.split(images, BATCH)])
 
     def probabilities(self, images: Tensor) -> Tensor | None:
-        """For a class, its probability (n,) beside the others'; None for any other unit, or the only class."""
+        """For a class, its probability (n,), as the network itself gives it, else by softmax; None for any other unit."""
         if not self.unit.is_class or self.unit.vectors or self.unit.sign < 0:
             return None
         with torch.inference_mode():
             parts = [self.trunk(part.to(self.trunk.device))[self._layer].cpu() for part in torch.split(images, BATCH)]
-        logits = torch.cat(parts).flatten(1)
-        return logits.softmax(1)[:, self.unit.channel] if logits.shape[1] > 1 else None
+        values, answer = torch.cat(parts).flatten(1), answer_of(self.model)
+        if not answer.are_classes or self.unit.position is not None or answer.grid != (1, 1):
+            return None
+        if self._layer == OUTPUT and answer.activation in ("softmax", "sigmoid"):
+            return values[:, self.unit.channel]  # nothing linear to be read before it
+        if answer.activation == "sigmoid":
+            return values[:, self.unit.channel].sigmoid()
+        return values.softmax(1)[:, self.unit.channel] if values.shape[1] > 1 else None
 
     def gradients(self, images: Tensor) -> Tensor:
         """The activation's derivative (n, channels, h, w) by the images' values in [0, 1]."""
@@ -110,22 +117,23 @@ class Target:
             kept.append(output.detach().requires_grad_())
             return kept[0].clone()
 
-        network, size = self.trunk.network, self.trunk.preprocess.size
-        with torch.inference_mode(False), torch.enable_grad(), replaced(network, layer, leaf):
+        network = self.trunk.network
+        layout = self.model.layouts.of(network, layer)
+        with torch.inference_mode(False), torch.enable_grad(), replaced(network, layer, leaf, part=layout.part):
             found = self(images.clone())
             if not kept or not found.requires_grad:
                 raise UserError(f"{self.unit} does not depend on layer {layer!r}: give one before it.")
             (gradient,) = torch.autograd.grad(found.sum(), kept[0], allow_unused=True)
-        layout = infer_layout(network, layer, kept[0], batch=len(images), size=size)
         gradient = torch.zeros_like(kept[0]) if gradient is None else gradient
+        layout = replace(layout, part=())
         return layout.maps(kept[0].detach()).cpu(), layout.maps(gradient).cpu()
 
     def beside(self, layer: str, images: Tensor) -> tuple[Tensor, Tensor]:
         """A layer's maps (n, channels, rows, columns) and those of the unit's own, on the CPU, without a derivative."""
-        network, size = self.trunk.network, self.trunk.preprocess.size
+        network = self.trunk.network
+        layout = self.model.layouts.of(network, layer)
         with torch.inference_mode(), read(network, [layer]) as outputs:
             own = self.trunk(images.to(self.trunk.device))[self._layer]
-        layout = infer_layout(network, layer, outputs[layer], batch=len(images), size=size)
         return layout.maps(outputs[layer]).cpu(), own.cpu()
 
     @cached_property
@@ -134,54 +142,44 @@ class Target:
         preprocess = self.trunk.preprocess
         generator = torch.Generator().manual_seed(0)
         probe = torch.rand(1, preprocess.channels, *preprocess.size, generator=generator)
-        names = self.model.findings.look(f"maps up to {self.unit.layer}", lambda: self._maps(probe))
+        names = self.model.findings.look(f"layers up to {self.unit.layer}", lambda: self._run_before(probe))
         for name in reversed(names):
             try:
-                _, gradient = self.maps(name, probe)
+                maps, gradient = self.maps(name, probe)
             except (UserError, RuntimeError):  # a layer beside the unit, or one whose output is used in place
+                continue
+            rows, columns = maps.shape[2:]
+            # What attention keeps for each head and token looks like a map, of another shape than the image.
+            if rows * columns == 1 or not 0.5 < (rows / columns) / (preprocess.size[0] / preprocess.size[1]) < 2:
                 continue
             # Of a ViT's last block the class token alone matters: its map has no derivative.
             if gradient.abs().max() > 0:
                 return name
         raise NotAllowedError(f"no layer before {self.unit} has a map of places: class activation maps need one.")
 
-    def _maps(self, probe: Tensor) -> list[str]:
-        """The layers up to the unit's own whose outputs are maps, in the order in which they run."""
-        network, size = self.trunk.network, self.trunk.preprocess.size
+    def _run_before(self, probe: Tensor) -> list[str]:
+        """The layers up to the unit's own that may be maps, in the order in which they run."""
+        network = self.trunk.network
         with torch.inference_mode(), read(network, layer_names(network)) as outputs:
             network(self.trunk.preprocess.normalize(probe.to(self.trunk.device)))
-        found = []
-        for name, output in outputs.items():
-            try:
-                _, _, rows, columns = infer_layout(network, name, output, batch=1, size=size).maps(output).shape
-            except UserError:
-                continue
-            # What attention keeps for each head and token looks like a map, of another shape than the image.
-            if rows * columns > 1 and 0.5 < (rows / columns) / (size[0] / size[1]) < 2:
-                found.append(name)
-            if name == self.unit.layer:
-                break
-        return found
+        names = list(outputs)
+        last = names.index(self.unit.layer) + 1 if self.unit.layer in outputs else len(names)
+        return [name for name in names[:last] if _many_places(outputs[name])]
+
+
+def _many_places(output: object) -> bool:
+    try:
+        return first_tensor(output).dim() in (3, 4)
+    except UserError:
+        return False
 
 
 def _read_at(model: Model, layer: str) -> tuple[str, int]:
     """Where a layer's units are read, and its channels: the layer itself, for classes the one of the logits.
 
-    Those are the output, or what the linear layer before a softmax or its logarithm returns.
+    Those are the output, or what the linear layer before a softmax, its logarithm or a sigmoid returns.
     """
-    trunk = Trunk(model, [layer], fold=False)
-    generator = torch.Generator().manual_seed(0)
-    probe = torch.rand(2, model.preprocess.channels, *model.preprocess.size, generator=generator)
-    with torch.inference_mode():
-        output = trunk(probe.to(trunk.device))[layer]
-    own = (layer, output.shape[1])
-    if layer != OUTPUT or output[0, 0].numel() != 1 or output.shape[1] < 2:
-        return own
-    sums = [values.flatten(1).sum(1) for values in (output, output.exp())]
-    if not any(torch.allclose(each, torch.ones_like(each), atol=1e-4) for each in sums):
-        return own
-    try:
-        classifier = find_classifier(model)
-    except UserError:
-        return own
-    return (classifier.name, len(classifier.weight))
+    if layer == OUTPUT:
+        answer = answer_of(model)
+        return (answer.layer, answer.classes)
+    return (layer, Trunk(model, [layer], fold=False).map_size(layer)[0])

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .errors import UserError
-from .layers import Layout, find_layer, infer_layout, outputs_at
+from .layers import find_layer, outputs_at
+from .layout import Layout
 from .models import Model
 
 Precision = Literal["float32", "bfloat16"]
@@ -53,11 +54,12 @@ class Trunk:
         self.folded = 0
         if fold and self.layers:
             network, self.folded = _folded(network, self.layers, self._probe(*model.preprocess.size))
-        self.network = network.to(model.device).to(memory_format=torch.channels_last)
+        self.network = _channels_last(network.to(model.device))
         self.precision, self.compiled = precision, compiled
         if compiled:
             _compile_parts(self.network, self.layers)
-        self._layouts: dict[tuple[int, int], dict[str, Layout]] = {}
+        self.layouts = model.layouts
+        self._at: dict[tuple[int, int], dict[str, Layout]] = {}
         self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
@@ -71,11 +73,10 @@ class Trunk:
         inputs = self.preprocess.normalize(images).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             outputs = outputs_at(self.network, inputs, self.layers)
-        layouts = self._layouts.get(size)
+        layouts = self._at.get(size)
         if layouts is None:
-            layouts = self._layouts[size] = {
-                name: infer_layout(self.network, name, output, batch=len(images), size=size)
-                for name, output in outputs.items()
+            layouts = self._at[size] = {
+                name: self.layouts.of(self.network, name, size=size, beside=self.layers) for name in self.layers
             }
         return {name: _full(layouts[name].maps(output)) for name, output in outputs.items()}
 
@@ -128,6 +129,14 @@ def _compile_parts(network: nn.Module, layers: Sequence[str], prefix: str = "") 
             _compile_parts(part, layers, f"{path}.")
         else:
             part.compile()
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    # Not .to(memory_format=...), which refuses weights of five dimensions.
+    for weight in network.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _frozen_copy(network: nn.Module) -> nn.Module:

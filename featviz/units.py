@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from . import objectives
+from .answer import refuse_features
 from .errors import UserError
 from .layers import OUTPUT, find_layers
 from .models import Model
@@ -111,6 +112,7 @@ def objective(units: Sequence[Unit], trunk: Trunk) -> Objective:
 
 
 def _class_unit(text: str, name: str, sign: Literal[1, -1], model: Model) -> Unit:
+    refuse_features(model, text)
     index = model.class_index(name)
     count, rows, columns = Trunk(model, [OUTPUT], fold=False).map_size(OUTPUT)
     if rows * columns > 1 or index >= count:

@@ -15,6 +15,7 @@ from timm.data.config import resolve_model_data_config
 from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor, nn
 
+from .default_layer import default_layer
 from .errors import UserError, closest
 from .models import Model, Preprocess
 
@@ -101,8 +102,8 @@ def _timm(name: str, short: str, pretrained: bool) -> Model:
     config: dict[str, Any] = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
     height_width = (config["input_size"][1], config["input_size"][2])
     how = Preprocess(height_width, config["mean"], config["std"], config["interpolation"], config["crop_pct"])
-    stages = [entry["module"] for entry in getattr(network, "feature_info", ()) if entry.get("module")]
-    default = stages[-2] if len(stages) > 1 else None
+    info = getattr(network, "feature_info", ())
+    default = default_layer(network, info if isinstance(info, (list, tuple)) else info.get_dicts())
     return Model(name, network.eval(), how, imagenet_labels(getattr(network, "num_classes", 0)), default)
 
 

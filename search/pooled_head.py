@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from featviz.errors import UserError
-from featviz.layers import OUTPUT, Layout, infer_layout, outputs_at
+from featviz.layers import OUTPUT, outputs_at
 from featviz.models import Model
 from featviz.progress import Progress, silent
 from featviz.target import Target
@@ -118,7 +118,7 @@ class _Pooled(nn.Module):
     def __init__(self, model: Model, layer: str, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
         self.trunk, self.layer = copy.deepcopy(model.network).eval(), layer
-        self.layout = self._layout(model)
+        self.layout = model.layouts.of(self.trunk, layer)
         self.head = nn.Linear(weight.shape[1], len(weight))
         with torch.no_grad():
             self.head.weight.copy_(weight)
@@ -128,13 +128,6 @@ class _Pooled(nn.Module):
         maps = self.layout.maps(outputs_at(self.trunk, images, [self.layer])[self.layer])
         logits: Tensor = self.head(maps.mean((2, 3)))
         return logits
-
-    def _layout(self, model: Model) -> Layout:
-        size = model.preprocess.size
-        probe = torch.zeros(1, model.preprocess.channels, *size)
-        with torch.inference_mode():
-            output = outputs_at(copy.deepcopy(self.trunk).cpu(), probe, [self.layer])[self.layer]
-        return infer_layout(self.trunk, self.layer, output, batch=1, size=size)
 
 
 def _name(source: Images, model: Model, label: int) -> str:

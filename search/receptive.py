@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from featviz.layers import infer_layout, outputs_at
+from featviz.layers import outputs_at
 from featviz.models import Model
 from featviz.trunk import Trunk
 
@@ -122,7 +122,7 @@ def _marked(
         with torch.inference_mode():
             outputs = outputs_at(network, inputs, layers)
         for layer, output in outputs.items():
-            layout = infer_layout(network, layer, output, batch=len(lines), size=size)
+            layout = model.layouts.of(network, layer, size=size, beside=layers)
             reached = layout.maps(output).isnan().any(1)
             found[layer].append((reached.any(2), reached.any(1)))
     return {
@@ -140,9 +140,9 @@ def _narrow(model: Model, network: torch.nn.Module, layers: list[str], dimension
     strip = (height, min(width, _STRIP)) if dimension == 2 else (min(height, _STRIP), width)
     try:
         with torch.inference_mode():
-            outputs = outputs_at(network, torch.zeros(2, model.preprocess.channels, *strip), layers)
-        for layer, output in outputs.items():
-            infer_layout(network, layer, output, batch=2, size=strip)
+            outputs_at(network, torch.zeros(2, model.preprocess.channels, *strip), layers)
+        for layer in layers:
+            model.layouts.of(network, layer, size=strip, beside=layers)
     except (RuntimeError, AssertionError, ValueError):
         return (height, width)
     return strip

@@ -7,6 +7,7 @@ from toys import Positions, conv_net
 
 from featviz.errors import UserError
 from featviz.layers import Layout, find_layer, find_layers, infer_layout, outputs_at, read
+from featviz.layout import UndecidedError
 
 
 def test_an_unknown_layer_names_the_three_closest() -> None:
@@ -102,7 +103,8 @@ def test_every_layout_becomes_channels_rows_columns(rows_columns: tuple[int, int
 def test_a_draw_between_layouts_is_decided_by_the_networks_own_word() -> None:
     network = nn.Identity()
     output = torch.zeros(1, 8, 8, 8)
-    assert infer_layout(network, "x", output, batch=1, size=(64, 64)).kind == "nchw"
+    with pytest.raises(UndecidedError, match="which dimension holds its channels"):
+        infer_layout(network, "x", output, batch=1, size=(64, 64))
     network.output_fmt = "NHWC"  # type: ignore[assignment]
     assert infer_layout(network, "x", output, batch=1, size=(64, 64)).kind == "nhwc"
 
