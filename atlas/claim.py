@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, overload
 
+from featviz.about import stated
+from featviz.layers import named_layers
 from featviz.models import Model
 from featviz.output import OutputFolder
 from search.images import Images
@@ -56,4 +58,14 @@ def claim(
     if out is None:
         return None
     unchanged = {"device": model.device.type} | ({} if images is None else {"images last changed": images.modified})
-    return OutputFolder.claim(out, identity, overwrite=overwrite, unchanged=unchanged)
+    folder = OutputFolder.claim(out, identity, overwrite=overwrite, unchanged=unchanged)
+    return replace(folder, about=lambda: {"network": stated(model, sorted(_layers(identity, model)))})
+
+
+def _layers(named: Any, model: Model) -> set[str]:
+    """The layers that an identity names, alone or in the address of a unit."""
+    if isinstance(named, dict):
+        return set[str]().union(*(_layers(each, model) for each in [*named, *named.values()]))
+    if isinstance(named, (list, tuple)):
+        return set[str]().union(*(_layers(each, model) for each in named))
+    return {str(named).lstrip("-").rpartition(":")[0] or str(named)} & set(named_layers(model.network))

@@ -1,10 +1,11 @@
-"""What a network answers: logits of classes, probabilities, features, or a map of them, and where its logits are read."""
+"""What a network answers: logits of classes, probabilities, features, or a map, and where its logits are read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from .classifier import Classifier, find_classifier
 from .errors import UserError
@@ -18,10 +19,10 @@ from .trunk import Trunk
 class Answer:
     """What a network's result is, and how that is known.
 
-    `activation`: `none` for logits; `softmax`, `log_softmax` or `sigmoid` where the network ends in one; `features` where
-    its numbers are no classes. `layer`: where the logits are read: `output`, or the linear layer before the activation.
-    `classes`: how many numbers there are; `grid`: (rows, columns) of the places that each has, (1, 1) for none. `found`:
-    how the activation is known.
+    `activation`: `none` for logits; `softmax`, `log_softmax` or `sigmoid` where the network ends in one; `features`
+    where its numbers are no classes. `layer`: where the logits are read: `output`, or the linear layer before the
+    activation. `classes`: how many numbers there are; `grid`: (rows, columns) of the places that each has, (1, 1) for
+    none. `found`: how the activation is known.
     """
 
     activation: Activation
@@ -54,8 +55,9 @@ def refuse_features(model: Model, wanted: str) -> None:
     answer = answer_of(model)
     if not answer.are_classes:
         raise UserError(
-            f"{wanted}: {model.name} returns {answer.classes} features, not classes ({answer.found}). Write output:0 to "
-            f"output:{answer.classes - 1} for one of them; Model.wrap(activation='none') says that they are logits."
+            f"{wanted}: {model.name} returns {answer.classes} features, not classes ({answer.found}). Write "
+            f"output:0 to output:{answer.classes - 1} for one of them. Where they are logits, "
+            "Model.wrap(activation='none') says so."
         )
 
 
@@ -76,13 +78,22 @@ def _found(model: Model) -> Answer:
     except UserError:
         head = None
     if activation in ("softmax", "log_softmax", "sigmoid"):
-        of_logits = head is not None and len(head.weight) == classes
-        layer = head.name if head is not None and of_logits else OUTPUT
+        layer = head.name if head is not None and _of_this(model, images, head.name, activation) else OUTPUT
         return Answer(activation, layer, classes, grid, "stated" if stated else "its values")
     if stated is not None or activation == "features":
         return Answer(activation, OUTPUT, classes, grid, "stated" if stated else "of unit length")
     activation, layer, count, how = _logits_or_features(model, head, classes)
     return Answer(activation, layer, count, grid, how)
+
+
+def _of_this(model: Model, images: Tensor, layer: str, activation: Activation) -> bool:
+    """Whether the network's answer is the activation of what the layer returns."""
+    trunk = Trunk(model, [layer, OUTPUT], fold=False)
+    with torch.inference_mode():
+        found = trunk(images.to(trunk.device))
+    logits, result = found[layer].flatten(1), found[OUTPUT].flatten(1)
+    ends = {"softmax": logits.softmax(1), "log_softmax": logits.log_softmax(1), "sigmoid": logits.sigmoid()}
+    return logits.shape == result.shape and torch.allclose(ends[activation], result, atol=1e-4)
 
 
 def _logits_or_features(model: Model, head: Classifier | None, classes: int) -> tuple[Activation, str, int, str]:

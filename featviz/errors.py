@@ -10,6 +10,10 @@ class UserError(ValueError):
     """A wish that cannot be fulfilled as it stands; its text is meant for the person who made it."""
 
 
+class NetworkWarning(UserWarning):
+    """What a network does that makes results depend on more than the image: said once, results go on."""
+
+
 def closest(name: str, choices: Sequence[str], count: int = 3) -> list[str]:
     """The `count` choices most like `name`, best first: by matching runs of letters, whatever the case."""
     lowered = name.lower()

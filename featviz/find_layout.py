@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import UserError
+from .errors import NetworkWarning, UserError
 from .layers import OUTPUT
 from .layout import (
+    HOW_TO_STATE,
     MOST_BESIDE,
     Grid,
     Kind,
@@ -107,10 +109,10 @@ def _of_images(output: Any) -> tuple[str | int, ...]:
 
 def _map(network: nn.Module, layer: _Layer, sequences: frozenset[int]) -> Layout:
     shape = tuple(layer.tensor.shape)
-    if not layer.word and shape[2] in sequences and shape[2] * shape[3] > 1 and not like((shape[2], 1), layer.size):
+    if not layer.word and shape[2] in sequences and layer.score(Layout("nchw", part=layer.part)) < FOLLOWS:
         raise UndecidedError(
-            f"layer {layer.name!r} returns {shape}: one row for each of {shape[2]} tokens, as the heads of attention do; "
-            "it is no map of the image."
+            f"layer {layer.name!r} returns {shape}: one row for each of {shape[2]} tokens, as the heads of attention "
+            "do; it is no map of the image."
         )
     kinds: dict[Word, Kind] = {"first": "nchw", "last": "nhwc"}
     if layer.word:
@@ -204,6 +206,23 @@ def _refuse_turned(layer: _Layer, readings: Sequence[Layout]) -> None:
             )
 
 
+_UNSTEADY = (
+    "layer {!r} gives another result each time for the same image: something random is left on in eval mode, such as "
+    "F.dropout without training=self.training. No result of it can be repeated."
+)
+_TOGETHER = (
+    "what layer {!r} gives for an image depends on the other images of its batch, as with a BatchNorm without running "
+    "statistics. Results depend on the size of a batch and on the images' order."
+)
+
+
+def _told(known: list[str], names: Sequence[str], words: str) -> None:
+    """Warn of the first of the names, once for a network."""
+    if names and not known:
+        warnings.warn(words.format(names[0]), NetworkWarning, stacklevel=2)
+    known.extend(name for name in names if name not in known)
+
+
 class Layouts:
     """How each layer of a network holds space and channels, found out when it is first asked for.
 
@@ -255,21 +274,25 @@ class Layouts:
             if not missing:
                 return
         watched = watch(network, missing, *self.probes(size))
-        for kept, told in ((self.unsteady, watched.unsteady), (self.together, watched.together)):
-            kept.extend(name for name in told if name not in kept)
+        _told(self.unsteady, watched.unsteady, _UNSTEADY)
+        _told(self.together, watched.together, _TOGETHER)
         tokens = self.tokens if size == self.size else None
         part: tuple[str | int, ...] | UserError = ()
         if OUTPUT in missing:
             part = self._part(watched)
         found = find_layouts(network, watched, missing, size=size, tokens=tokens, part=part)
         for name, layout in found.items():
-            known = self._found.get((self.size, name))
-            if isinstance(layout, Layout) and isinstance(known, Layout) and layout.prefix != known.prefix:
-                layout = UndecidedError(
-                    f"layer {name!r} has {known} for images of {self.size[0]} x {self.size[1]} and {layout} for "
-                    f"{size[0]} x {size[1]}: one of them is read wrongly."
-                )
-            self._found[size, name] = layout
+            self._found[size, name] = self._unlike_its_own(name, layout, size)
+
+    def _unlike_its_own(self, name: str, layout: Layout | UserError, size: Grid) -> Layout | UserError:
+        """The layout, or an error where another number of tokens stands before the patches than at the own size."""
+        own = self._found.get((self.size, name))
+        if isinstance(layout, UserError) or not isinstance(own, Layout) or layout.prefix == own.prefix:
+            return layout
+        return UndecidedError(
+            f"layer {name!r} returns {own} for images of {self.size[0]} x {self.size[1]} and {layout} for {size[0]} x "
+            f"{size[1]}: one of them is read wrongly. {HOW_TO_STATE}"
+        )
 
     def _part(self, watched: Watched) -> tuple[str | int, ...] | UserError:
         try:

@@ -125,10 +125,10 @@ def replaced(
         runs += 1
         if runs > 1:
             return None
-        where = part or next((path for path, _ in tensors(output)), None)
-        if where is None:
+        paths = [part] if part else [path for path, _ in tensors(output)]
+        if not paths:
             raise UserError(f"layer {layer!r} returns {type(output).__name__}, not a tensor that could be replaced.")
-        return _with_part(output, where, change)
+        return _with_part(output, paths[0], change)
 
     handle = find_layer(network, layer).register_forward_hook(hook)
     try:

@@ -49,7 +49,7 @@ class Layout:
         if self.kind == "vector":
             return tensor[:, :, None, None]
         patches = self._tokens(tensor)[:, self.prefix : self.prefix + self.grid[0] * self.grid[1]]
-        return patches.transpose(1, 2).unflatten(2, self.grid)
+        return patches.transpose(1, 2).reshape(patches.shape[0], patches.shape[2], *self.grid)
 
     def beside(self, output: Any) -> Tensor:
         """(n, c, prefix) the tokens before the patches: class and registers; none of a map."""
@@ -76,8 +76,12 @@ class Layout:
 def tensor_at(output: Any, part: tuple[str | int, ...] = ()) -> Tensor:
     """The tensor at `part` of an output; without one, itself, or the first in a tuple, list or mapping."""
     for key in part:
-        output = output[key] if isinstance(output, (Mapping, tuple, list)) else getattr(output, str(key))
+        output = _inside(output, key)
     return first_tensor(output)
+
+
+def _inside(output: Any, key: Any) -> Any:
+    return output[key] if isinstance(output, (Mapping, tuple, list)) else getattr(output, str(key))
 
 
 def first_tensor(output: Any) -> Tensor:
@@ -173,8 +177,8 @@ def four_dimensions(network: object, name: str, shape: tuple[int, ...], size: Gr
     if fits and own_word is not None:
         return "nhwc" if str(own_word).endswith("NHWC") else "nchw"
     raise UndecidedError(
-        f"layer {name!r} returns {shape} for images of {size[0]} x {size[1]}: which dimension holds its channels cannot "
-        "be told from that. Take the layer before it or behind it."
+        f"layer {name!r} returns {shape} for images of {size[0]} x {size[1]}: which dimension holds its channels "
+        "cannot be told from that. Take the layer before it or behind it."
     )
 
 
@@ -206,5 +210,6 @@ def undecided_tokens(name: str, shape: tuple[int, ...], size: Grid, found: list[
     readings = ", ".join(f"{prefix} + {rows} x {columns}" for prefix, (rows, columns) in found[:4])
     told = f"could be {readings}" if found else "form no grid of square patches"
     return UndecidedError(
-        f"layer {name!r} returns {shape} for images of {size[0]} x {size[1]}: its {shape[1]} tokens {told}. {HOW_TO_STATE}"
+        f"layer {name!r} returns {shape} for images of {size[0]} x {size[1]}: its {shape[1]} tokens {told}. "
+        f"{HOW_TO_STATE}"
     )

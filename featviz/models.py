@@ -126,6 +126,12 @@ class Model:
         how = Preprocess(height_width, tuple(mean), tuple(std), interpolation, crop)
         return cls(name, module, how, tuple(labels), default_layer, logits=logits, activation=activation, tokens=tokens)
 
+    def __str__(self) -> str:
+        """What it takes, what it returns and what its results depend on, found out by running it."""
+        from .about import in_words  # which needs what a model is
+
+        return in_words(self)
+
     def to(self, device: str | torch.device) -> Model:
         """The same model whose work will happen on `device`; `auto` is the GPU where torch sees one."""
         if str(device) == "auto":

@@ -37,7 +37,7 @@ class Halves:
         return min(known) if known else None
 
     def local(self, layout: Layout) -> bool:
-        """Whether a change of half of the image changes some places much more than others, wherever they are said to be.
+        """Whether a change of half of the image changes some places much more than others, wherever they lie.
 
         Of what attention with random weights returns, every place changes alike.
         """
@@ -60,7 +60,7 @@ def _ranked(moved: Tensor) -> float | None:
     half = moved.shape[0] // 2
     if not half or not moved.any():
         return None
-    above, below = moved[:half].flatten(), moved[-half:].flatten().sort().values
+    above, below = moved[:half].flatten().contiguous(), moved[-half:].flatten().sort().values
     lower = torch.searchsorted(below, above).float()
     same = torch.searchsorted(below, above, right=True).float() - lower
     return float((lower + same / 2).mean() / len(below))

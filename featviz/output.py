@@ -43,6 +43,7 @@ class OutputFolder:
     path: Path
     identity: Mapping[str, Any]
     lock: Lock | None = None
+    about: Callable[[], Mapping[str, Any]] | None = None
 
     @classmethod
     def claim(
@@ -187,7 +188,8 @@ class OutputFolder:
         for file in self.path.rglob("*"):
             if self.draft not in file.parents and file.is_file():
                 _reach_the_disk(file)
-        self.write_json("manifest.json", {**manifest, "identity": self.identity})
+        more = {} if self.about is None else self.about()
+        self.write_json("manifest.json", {**manifest, **more, "identity": self.identity})
         self.let_go()
 
     def let_go(self) -> None:

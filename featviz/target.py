@@ -84,7 +84,7 @@ class Target:
             return torch.cat([self(part).cpu() for part in torch.split(images, BATCH)])
 
     def probabilities(self, images: Tensor) -> Tensor | None:
-        """For a class, its probability (n,), as the network itself gives it, else by softmax; None for any other unit."""
+        """For a class, its probability (n,): the network's own, else by softmax; None for any other unit."""
         if not self.unit.is_class or self.unit.vectors or self.unit.sign < 0:
             return None
         with torch.inference_mode():

@@ -59,16 +59,19 @@ def watch(network: nn.Module, layers: Sequence[str], images: Tensor, other: Tens
     half_way = (images.shape[2] // 2, images.shape[3] // 2)
     upper[:, :, half_way[0] :] = images[:1, :, half_way[0] :]
     left[:, :, :, half_way[1] :] = images[:1, :, :, half_way[1] :]
-    with torch.inference_mode():
+
+    def run(inputs: Tensor, seed: int) -> dict[str, Any]:
+        torch.manual_seed(seed)  # what is dropped at random has to be the same for an image and for its halves
+        return outputs_at(network, as_network(inputs, network), layers)
+
+    with torch.inference_mode(), torch.random.fork_rng():
         with _noting(network) as noted:
-            outputs = outputs_at(network, as_network(images, network), layers)
-        plain, above, beside = (
-            outputs_at(network, as_network(each, network), layers) for each in (images[:1], upper, left)
-        )
+            outputs = run(images, 1)
+        plain, above, beside = (run(each, 0) for each in (images[:1], upper, left))
         differing = [name for name in layers if not _same(outputs[name], plain[name])]
         unsteady: tuple[str, ...] = ()
         if differing:
-            again = outputs_at(network, as_network(images, network), layers)
+            again = run(images, 2)
             unsteady = tuple(name for name in differing if not _same(again[name], outputs[name]))
     return Watched(
         outputs,

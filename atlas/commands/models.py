@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from featviz.errors import UserError
-from featviz.layers import infer_layout, layer_names, read
+from featviz.layers import layer_names, read
 from featviz.models import DEFAULT_MODEL, load_model, model_names
 
 from . import options
@@ -54,16 +55,18 @@ def _layer_table(name: str, weights: Path | None) -> list[dict[str, Any]]:
     model = load_model(name, weights=weights, device="cpu")
     height, width = model.preprocess.size
     names = layer_names(model.network)
-    with torch.inference_mode(), read(model.network.eval(), names) as outputs:
-        model.network(torch.zeros(1, model.preprocess.channels, height, width))
+    network = copy.deepcopy(model.network).eval()
+    with torch.inference_mode(), read(network, names) as outputs:
+        network(as_network(torch.zeros(1, model.preprocess.channels, height, width), network))
     rows = []
-    for layer, module in list(model.network.named_modules())[1:]:
+    for layer, module in named_layers(network).items():
         row: dict[str, Any] = {"layer": layer, "kind": type(module).__name__, "channels": None}
         if layer in outputs:
             try:
-                layout = infer_layout(model.network, layer, outputs[layer], batch=1, size=(height, width))
+                layout = model.layouts.of(network, layer, beside=list(outputs))
                 _, row["channels"], row["rows"], row["columns"] = layout.maps(outputs[layer]).shape
-            except UserError:
-                pass
+                row["read as"], row["by"] = str(layout), layout.found
+            except UserError as error:
+                row["why not"] = str(error)
         rows.append(row)
     return rows

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from featviz import Model
+from featviz.errors import NetworkWarning, UserError
+from featviz.layers import OUTPUT
+from featviz.layout import Layout, UndecidedError
+from featviz.trunk import Trunk
+
+
+class Patches(nn.Module):
+    """Square patches, overlapping where the stride is smaller than the patch, as tokens; `turn` may move them about."""
+
+    def __init__(self, patch: int = 8, stride: int = 8, *, before: int = 1, after: int = 0, width: int = 12) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patch = nn.Conv2d(3, width, patch, stride)
+        self.before, self.after = (
+            nn.Parameter(torch.randn(1, before, width)),
+            nn.Parameter(torch.randn(1, after, width)),
+        )
+        self.block = nn.TransformerEncoderLayer(width, 2, 24, batch_first=True, dropout=0.0)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.turned(self.patch(images))
+        n = len(maps)
+        tokens = [self.before.expand(n, -1, -1), maps.flatten(2).transpose(1, 2), self.after.expand(n, -1, -1)]
+        logits: Tensor = self.head(self.block(torch.cat(tokens, 1))[:, 0])
+        return logits
+
+    def turned(self, maps: Tensor) -> Tensor:
+        return maps
+
+
+class ByColumns(Patches):
+    def turned(self, maps: Tensor) -> Tensor:
+        return maps.transpose(2, 3)
+
+
+class Shuffled(Patches):
+    def turned(self, maps: Tensor) -> Tensor:
+        places = torch.randperm(maps.shape[2] * maps.shape[3], generator=torch.Generator().manual_seed(1))
+        return maps.flatten(2)[:, :, places].reshape(maps.shape)
+
+
+def layout_of(network: nn.Module, layer: str, size: int | tuple[int, int] = 64, **stated: object) -> Layout:
+    model = Model.wrap(network.eval(), size=size, **stated)  # type: ignore[arg-type]
+    return model.layouts.of(Trunk(model, [layer]).network, layer)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 48), (80, 112), (256, 128)])
+@pytest.mark.parametrize(("patch", "stride"), [(8, 8), (16, 12), (7, 7)])
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_tokens_lie_on_the_grid_that_their_patches_had(
+    size: tuple[int, int], patch: int, stride: int, before: int
+) -> None:
+    rows, columns = ((side - patch) // stride + 1 for side in size)
+    found = layout_of(Patches(patch, stride, before=before), "block", size)
+    assert (found.prefix, found.grid) == (before, (rows, columns))
+
+
+def test_tokens_behind_the_patches_are_not_taken_for_some_before_them() -> None:
+    network = Patches(before=0, after=2)
+    found = layout_of(network, "block")
+    assert (found.prefix, found.grid) == (0, (8, 8))
+    assert found.maps(torch.arange(66.0)[None, :, None])[0, 0, -1, -1] == 63
+
+
+def test_the_grid_at_another_size_follows_from_the_patches_too() -> None:
+    model = Model.wrap(Patches(16, 12).eval(), size=(256, 128))
+    network = Trunk(model, ["block"]).network
+    assert model.layouts.of(network, "block", size=(128, 128)).grid == (10, 10)
+    assert model.layouts.of(network, "block", size=(128, 128)).prefix == 1
+
+
+@pytest.mark.parametrize(("network", "why"), [(ByColumns(), "column by column"), (Shuffled(), "tokens could be")])
+def test_tokens_in_another_order_than_the_images_are_refused(network: nn.Module, why: str) -> None:
+    with pytest.raises(UndecidedError, match=why):
+        layout_of(network, "block")
+
+
+def test_what_is_stated_of_tokens_is_taken() -> None:
+    assert layout_of(Shuffled(), "block", tokens=(8, 8, 1)).grid == (8, 8)
+    with pytest.raises(UserError, match=r"such as \(14, 14, 1\)"):
+        Model.wrap(Shuffled(), tokens=(8, 8))  # type: ignore[arg-type]
+
+
+def test_a_sequence_that_comes_before_the_images_is_read() -> None:
+    class First(Patches):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.TransformerEncoderLayer(12, 2, 24, dropout=0.0)
+
+        def forward(self, images: Tensor) -> Tensor:
+            tokens = torch.cat([self.before.expand(len(images), -1, -1), self.patch(images).flatten(2).mT], 1)
+            logits: Tensor = self.head(self.block(tokens.transpose(0, 1))[0])
+            return logits
+
+    model = Model.wrap(First().eval(), size=64)
+    trunk = Trunk(model, ["block"])
+    image = torch.rand(3, 3, 64, 64)
+    assert trunk(image)["block"].shape == (3, 12, 8, 8)
+    assert torch.allclose(trunk(image[1:2])["block"][0], trunk(image)["block"][1], atol=1e-5)
+
+
+class Last(nn.Module):
+    """As many channels as rows and columns, channels last behind the norm."""
+
+    def __init__(self, side: int = 16) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.norm, self.act = nn.Conv2d(3, side, 2, 2), nn.LayerNorm(side), nn.GELU()
+        self.mix = nn.Linear(side, side)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.norm(self.stem(images).permute(0, 2, 3, 1))
+        mixed: Tensor = self.mix(self.act(maps))
+        return (maps + mixed).mean((1, 2))
+
+
+@pytest.mark.parametrize(("layer", "kind"), [("stem", "nchw"), ("norm", "nhwc"), ("act", "nhwc"), ("mix", "nhwc")])
+def test_a_cube_of_three_equal_sides_has_its_channels_where_it_was_made_or_does_not_change(
+    layer: str, kind: str
+) -> None:
+    assert layout_of(Last(), layer, 32).kind == kind
+
+
+def test_what_has_one_row_or_one_place_keeps_its_channels() -> None:
+    strip = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.AdaptiveAvgPool2d((None, 1)), nn.Conv2d(16, 64, 1)).eval()
+    trunk = Trunk(Model.wrap(strip, size=64), ["2", "1"])
+    assert trunk.map_size("2") == (64, 32, 1)
+    unflattened = nn.Sequential(nn.Conv2d(3, 3, 1), nn.AdaptiveAvgPool2d(1)).eval()
+    assert Trunk(Model.wrap(unflattened, size=(64, 32)), [OUTPUT]).map_size(OUTPUT) == (3, 1, 1)
+
+
+def test_a_row_for_each_token_of_every_head_is_no_map() -> None:
+    class Heads(Patches):
+        def __init__(self) -> None:
+            super().__init__()
+            self.keep, self.inner = nn.Identity(), nn.Linear(12, 12)
+
+        def forward(self, images: Tensor) -> Tensor:
+            tokens = self.inner(self.patch(images).flatten(2).transpose(1, 2))
+            split = tokens.unflatten(2, (2, 6)).transpose(1, 2)
+            mixed = self.keep((split @ split.mT).softmax(-1)) @ split
+            logits: Tensor = self.head(mixed.transpose(1, 2).flatten(2).mean(1))
+            return logits
+
+    with pytest.raises(UndecidedError, match="heads of attention"):
+        layout_of(Heads(), "keep")
+
+
+def test_windows_of_an_image_are_no_images() -> None:
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Identity()
+
+        def forward(self, images: Tensor) -> Tensor:
+            cut = images.unflatten(2, (2, -1)).transpose(1, 2).flatten(0, 1)
+            inner: Tensor = self.inner(cut)
+            return inner.unflatten(0, (-1, 2)).mean((1, 3, 4))
+
+    with pytest.raises(UserError, match=r"\(4, 3, 16, 32\) for 2 image"):
+        layout_of(Windows(), "inner", 32)
+
+
+def test_a_tuple_whose_first_part_is_not_of_images_is_read_at_the_first_that_is() -> None:
+    class Both(nn.Module):
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            return images.flatten(0, 1), images
+
+    network = nn.Sequential(Both()).eval()
+    found = layout_of(network, "0", 16)
+    image = torch.rand(1, 3, 16, 16)
+    assert torch.equal(found.maps(network(image)), image)
+
+
+def test_what_depends_on_the_batch_or_the_pass_is_said_once() -> None:
+    batchwise = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Conv2d(4, 2, 1))
+    model = Model.wrap(batchwise.eval(), size=16)
+    with pytest.warns(NetworkWarning, match="other images of its batch"):
+        Trunk(model, ["2"]).map_size("2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Trunk(model, ["1"]).map_size("1")
+
+    class Dropped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Conv2d(3, 4, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            maps: Tensor = self.last(F.dropout(images))
+            return maps
+
+    dropped = Model.wrap(Dropped().eval(), size=16)
+    with pytest.warns(NetworkWarning, match="another result each time"):
+        Trunk(dropped, ["last"]).map_size("last")
+    assert dropped.layouts.unsteady == ["last"]
+    assert dropped.layouts.together == []
+
+
+def test_a_module_called_output_is_not_the_networks_result() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.output, self.fc = (
+                nn.Sequential(nn.Conv2d(3, 24, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+                nn.Linear(24, 5),
+            )
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.fc(self.output(images))
+            return logits
+
+    trunk = Trunk(Model.wrap(Net().eval(), size=16), [OUTPUT, ".output", "output.0"])
+    assert [trunk.map_size(layer)[0] for layer in trunk.layers] == [5, 24, 24]
