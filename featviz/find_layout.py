@@ -149,7 +149,12 @@ def _tokens(network: nn.Module, layer: _Layer, maps: Sequence[Grid], stated: Tok
     scored = [(layer.score(reading), reading) for reading in readings]
     best = max(score for score, _ in scored)
     chosen = next(reading for score, reading in scored if score >= best - 0.02)
-    if stated is not None and chosen.found == "stated":
+    if chosen.found == "stated":
+        if layer.belied(chosen):
+            raise UndecidedError(
+                f"layer {layer.name!r}: the tokens stated, {chosen}, do not fit: when a half of the image changes, other "
+                "tokens change than those that would show that half."
+            )
         return chosen
     if best < FOLLOWS and not layer.halves.local(chosen):
         # Nothing shows where it changes, as in what attention with random weights returns.

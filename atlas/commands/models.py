@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from featviz.errors import UserError
-from featviz.layers import layer_names, read
+from featviz.layers import as_network, layer_names, named_layers, read
 from featviz.models import DEFAULT_MODEL, load_model, model_names
 
 from . import options

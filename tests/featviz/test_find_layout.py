@@ -87,7 +87,10 @@ def test_tokens_in_another_order_than_the_images_are_refused(network: nn.Module,
 
 
 def test_what_is_stated_of_tokens_is_taken() -> None:
-    assert layout_of(Shuffled(), "block", tokens=(8, 8, 1)).grid == (8, 8)
+    network = Patches()
+    assert layout_of(network, "block", tokens=(8, 8, 1)) == layout_of(network, "block")
+    with pytest.raises(UndecidedError, match="do not fit"):
+        layout_of(network, "block", tokens=(4, 16, 1))
     with pytest.raises(UserError, match=r"such as \(14, 14, 1\)"):
         Model.wrap(Shuffled(), tokens=(8, 8))  # type: ignore[arg-type]
 
