@@ -152,8 +152,8 @@ def _tokens(network: nn.Module, layer: _Layer, maps: Sequence[Grid], stated: Tok
     if chosen.found == "stated":
         if layer.belied(chosen):
             raise UndecidedError(
-                f"layer {layer.name!r}: the tokens stated, {chosen}, do not fit: when a half of the image changes, other "
-                "tokens change than those that would show that half."
+                f"layer {layer.name!r}: the tokens stated, {chosen}, do not fit: when a half of the image changes, "
+                "other tokens change than those that would show that half."
             )
         return chosen
     if best < FOLLOWS and not layer.halves.local(chosen):

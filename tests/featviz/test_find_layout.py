@@ -55,9 +55,17 @@ def layout_of(network: nn.Module, layer: str, size: int | tuple[int, int] = 64, 
     return model.layouts.of(Trunk(model, [layer]).network, layer)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (96, 48), (80, 112), (256, 128)])
-@pytest.mark.parametrize(("patch", "stride"), [(8, 8), (16, 12), (7, 7)])
-@pytest.mark.parametrize("before", [0, 1, 5])
+@pytest.mark.parametrize(
+    ("size", "patch", "stride", "before"),
+    [
+        *(((64, 64), 8, 8, before) for before in (0, 1, 5)),
+        *(((96, 48), 16, 12, before) for before in (0, 1, 5)),
+        ((80, 112), 7, 7, 1),
+        ((128, 64), 16, 12, 4),
+        # 1 + 21 x 10 tokens, which are also 11 + 20 x 10.
+        ((256, 128), 16, 12, 1),
+    ],
+)
 def test_tokens_lie_on_the_grid_that_their_patches_had(
     size: tuple[int, int], patch: int, stride: int, before: int
 ) -> None:

@@ -1,0 +1,179 @@
+"""What is checked of a network with random weights, each against something plain and slow."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featviz import Model, maximize, objectives
+from featviz.answer import answer_of
+from featviz.classifier import find_classifier
+from featviz.effects import ClassEffects, NoClassesError
+from featviz.errors import UserError
+from featviz.trunk import Trunk
+
+_CLOSE = 1e-3
+
+
+class Refused(Exception):  # noqa: N818  (an answer, not an error)
+    """The toolkit says in words that it will not do it."""
+
+
+def _read(model: Model, layer: str) -> None:
+    """The maps hold what a plain hook sees; a quarter of an image that changes shows in that quarter of the map."""
+    images = torch.rand(
+        2, model.preprocess.channels, *model.preprocess.size, generator=torch.Generator().manual_seed(1)
+    )
+    try:
+        trunk = Trunk(model, [layer])
+        maps = trunk(images)[layer]
+    except UserError as error:
+        raise Refused(error) from error
+    seen = _hooked(model, layer, images)
+    own = maps.permute(0, 2, 3, 1).flatten(1, 2)  # (n, places, channels)
+    if not _holds(seen, own):
+        raise AssertionError(f"maps {tuple(maps.shape)} are not in what a hook sees {tuple(seen.shape)}")
+    rows, columns = maps.shape[2:]
+    if rows < 2 or columns < 2:
+        return
+    height, width = model.preprocess.size
+    for down in (0, 1):
+        for across in (0, 1):
+            changed = images[:1].clone()
+            part = (
+                ...,
+                slice(down * height // 2, (down + 1) * height // 2),
+                slice(across * width // 2, (across + 1) * width // 2),
+            )
+            changed[part] = images[1:][part]
+            moved = (trunk(changed)[layer] - maps[:1]).abs().mean((0, 1))
+            half = (rows // 2, columns // 2)
+            quarters = torch.stack(
+                [
+                    moved[
+                        (slice(-half[0], None) if i else slice(half[0])),
+                        (slice(-half[1], None) if j else slice(half[1])),
+                    ].mean()
+                    for i in (0, 1)
+                    for j in (0, 1)
+                ]
+            )
+            if int(quarters.argmax()) != 2 * down + across:
+                raise AssertionError(f"quarter {down}, {across} of the image shows in quarter {int(quarters.argmax())}")
+
+
+def _drawn(model: Model, layer: str) -> None:
+    """A few steps take a picture above where it began."""
+    try:
+        scores = [
+            float(
+                maximize(
+                    model, objectives.channel(layer, 0), size=model.preprocess.size[0], steps=steps, seed=0
+                ).scores[0]
+            )
+            for steps in (1, 16)
+        ]
+    except UserError as error:
+        raise Refused(error) from error
+    if not scores[1] > scores[0]:
+        raise AssertionError(f"16 steps reach {scores[1]:.4g}, one {scores[0]:.4g}")
+
+
+def _effects(model: Model, layer: str) -> None:
+    """What every class loses is what the network gives less what it gives with one activation changed by a hook."""
+    image = torch.rand(1, model.preprocess.channels, *model.preprocess.size, generator=torch.Generator().manual_seed(1))
+    try:
+        trunk = Trunk(model, [layer])
+        channels, rows, columns = trunk.map_size(layer)
+        effects = ClassEffects(model, layer, torch.zeros(channels))
+        found = effects(image, torch.tensor([[[rows // 2, columns // 2]]]))[0, 0]
+    except NoClassesError as error:
+        raise Refused(error) from error
+    except UserError as error:
+        raise Refused(error) from error
+    place = trunk(image)[layer][0, :, rows // 2, columns // 2]
+    network = copy.deepcopy(model.network).eval()
+
+    def without(module: nn.Module, given: Any, output: Any) -> Any:
+        if without.ran:  # type: ignore[attr-defined]
+            return None
+        without.ran = True  # type: ignore[attr-defined]
+        parts = [output] if isinstance(output, Tensor) else list(output)
+        number = next(i for i, part in enumerate(parts) if isinstance(part, Tensor) and part.shape[0] == 1)
+        parts[number] = _zeroed(parts[number], place)
+        return parts[0] if isinstance(output, Tensor) else type(output)(parts)
+
+    without.ran = False  # type: ignore[attr-defined]
+    inputs = model.preprocess.normalize(image)
+    with torch.no_grad():
+        before = network(inputs)
+        handle = network.get_submodule(layer).register_forward_hook(without)
+        after = network(inputs)
+        handle.remove()
+    expected = (before - after)[0]
+    scale = max(float(expected.abs().max()), 1e-3 * float(before.abs().max()))
+    if (found - expected).abs().max() > 0.02 * scale:
+        raise AssertionError(f"effects differ by {float((found - expected).abs().max()):.3g} of {scale:.3g}")
+
+
+def _head(model: Model, layer: str) -> None:
+    """The linear layer that is found is the one that the network says is its classifier."""
+    if not answer_of(model).are_classes:
+        raise Refused(answer_of(model))
+    try:
+        head = find_classifier(model)
+    except UserError as error:
+        raise Refused(error) from error
+    own = model.network.get_classifier() if hasattr(model.network, "get_classifier") else None
+    named = [own] if isinstance(own, nn.Module) else list(own) if isinstance(own, (tuple, list, nn.ModuleList)) else []
+    weights = [each.weight.flatten(1) for module in named for each in module.modules() if hasattr(each, "weight")]
+    if weights and not any(
+        weight.shape == head.weight.shape and torch.equal(weight, head.weight) for weight in weights
+    ):
+        raise AssertionError(f"{head.name} is not what the network calls its classifier")
+
+
+CHECKS: dict[str, Callable[[Model, str], None]] = {"read": _read, "drawn": _drawn, "effects": _effects, "head": _head}
+
+
+def _hooked(model: Model, layer: str, images: Tensor) -> Tensor:
+    """The first tensor of images that the layer puts out, by a hook on the network as it is."""
+    seen: list[Any] = []
+    handle = model.network.get_submodule(layer).register_forward_hook(lambda module, given, output: seen.append(output))
+    try:
+        with torch.no_grad():
+            model.network(model.preprocess.normalize(images))
+    finally:
+        handle.remove()
+    parts = [seen[0]] if isinstance(seen[0], Tensor) else list(seen[0])
+    found: Tensor = next(part for part in parts if isinstance(part, Tensor) and part.shape[0] == len(images))
+    return found.detach()
+
+
+def _holds(seen: Tensor, vectors: Tensor) -> bool:
+    """Whether what was seen (n, ...) holds each vector (n, places, channels) along one of its dimensions."""
+    for dimension in range(1, seen.dim()):
+        every = seen.movedim(dimension, -1).flatten(1, -2)
+        if every.shape[2] != vectors.shape[2] or every.shape[1] < vectors.shape[1]:
+            continue
+        apart = torch.cdist(vectors.double(), every.double()).amin(2)
+        if apart.max() <= _CLOSE * vectors.norm(dim=2).max():
+            return True
+    return False
+
+
+def _zeroed(tensor: Tensor, vector: Tensor) -> Tensor:
+    """The tensor (1, ...) with the vector, which is found along one of its dimensions, put to 0."""
+    for dimension in range(1, tensor.dim()):
+        if tensor.shape[dimension] != len(vector):
+            continue
+        moved = tensor.clone().movedim(dimension, -1)
+        apart = (moved - vector).norm(dim=-1)
+        if apart.min() <= _CLOSE * max(float(vector.norm()), 1e-6):
+            moved[apart == apart.min()] = 0
+            return moved.movedim(-1, dimension)
+    raise AssertionError("the activation is nowhere in what the layer returns")
