@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torchcam.methods import SmoothGradCAMpp
 
 from featviz.classifier import Classifier, feature_layer, without_classifier
+from featviz.copies import cpu_copy
 from featviz.errors import UserError
 from featviz.layers import Layout, infer_layout, outputs_at
 from featviz.models import Model
@@ -56,7 +56,7 @@ def node_views(
     their standard deviation. Raises `UserError` for a network whose features are no means of a map.
     """
     view = central_view(image, model.preprocess)[None]
-    network = copy.deepcopy(model.network).eval().cpu()
+    network = cpu_copy(model.network)
     layer, layout = _target(model, classifier)
     nodes = list(tree)
     scorer = _NodeScores(without_classifier(model, classifier).network.cpu(), nodes, classifier.weight.shape[1])
@@ -103,7 +103,7 @@ def _target(model: Model, classifier: Classifier) -> tuple[str, Layout]:
             f"the features of {model.name} are no means of a map: there is no place in the image to show for a node."
         )
     size = model.preprocess.size
-    network = copy.deepcopy(model.network).eval().cpu()
+    network = cpu_copy(model.network)
     with torch.inference_mode():
         output = outputs_at(network, torch.zeros(1, model.preprocess.channels, *size), [layer])[layer]
     return layer, infer_layout(network, layer, output, batch=1, size=size)

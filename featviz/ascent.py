@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .canvas import Canvas, CanvasMaker
+from .gradients import backward_told, check_gradient
 from .objectives import Activations, Objective
 from .rectifiers import LeakyGradients
 from .robust import robust_score
@@ -105,7 +106,9 @@ class Ascent:
     def _pass(self, images: Tensor, views: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         shown, seen = (tensor.detach().requires_grad_() for tensor in (images, views))
         pictures = shown[:, :-1] if self.alpha else shown
-        acts = Activations(self.trunk(seen), pictures, index)
+        maps = self.trunk(seen)
+        check_gradient(maps, self.trunk.name)
+        acts = Activations(maps, pictures, index)
         scores = self.objective(acts)
         wish = scores
         if self.prior is not None:
@@ -115,7 +118,8 @@ class Ascent:
             # A share of the score goes with the opaque area, so that opacity stays where it earns its keep.
             wish = wish - scores.detach().clamp(min=0) * shown[:, -1].mean((1, 2))
         if wish.requires_grad:
-            (-wish.sum()).backward()  # type: ignore[no-untyped-call]
+            with backward_told(self.trunk.name):
+                (-wish.sum()).backward()  # type: ignore[no-untyped-call]
         return scores.detach(), shown.grad, seen.grad
 
     def _robust(self, canvas: Canvas, index: Tensor) -> Tensor:

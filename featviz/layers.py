@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from .copies import each_tensor, in_float32
 from .errors import UserError, unknown
 
 
@@ -21,6 +22,8 @@ def layer_names(network: nn.Module) -> list[str]:
 
 # The layer name of what the whole network returns: for a classifier, its class logits.
 OUTPUT = "output"
+# Where a layer is unknown; the command knows published networks alone.
+LISTED = "`featviz.layer_names(network)` lists them all, for a published network `atlas layers MODEL` too."
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
@@ -30,16 +33,19 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     """
     modules = {OUTPUT: network, **dict(network.named_modules())}
     if not name or name not in modules:
-        raise unknown("layer", name, layer_names(network), "`atlas layers` lists them all.")
+        raise unknown("layer", name, layer_names(network), LISTED)
     module: nn.Module = modules[name]
     return module
 
 
 def find_layers(network: nn.Module, pattern: str) -> list[str]:
-    """Names that match a dotted name or a glob such as `blocks.*`, in the order of definition."""
-    found = [name for name in layer_names(network) if fnmatch.fnmatchcase(name, pattern)]
+    """The layer of that name, else the names that match a glob such as `blocks.*`, in the order of definition."""
+    names = layer_names(network)
+    if pattern in names:  # a name may hold what a glob takes for its own
+        return [pattern]
+    found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
     if not found:
-        raise unknown("layer", pattern, layer_names(network), "`atlas layers` lists them all.")
+        raise unknown("layer", pattern, names, LISTED)
     return found
 
 
@@ -63,7 +69,8 @@ def read(network: nn.Module, layers: Sequence[str], *, stop: bool = False) -> It
             if name in outputs:
                 return
             last = stop and len(outputs) == len(set(layers)) - 1
-            outputs[name] = output if last else _clone(output)
+            # In float32, which is all that NumPy and what follows understand.
+            outputs[name] = each_tensor(output, in_float32) if last else _clone(each_tensor(output, in_float32))
             if last:
                 raise AllRead
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from featviz.copies import cpu_copy, plain_copy
 from featviz.errors import UserError
 from featviz.layers import OUTPUT, Layout, infer_layout, outputs_at
 from featviz.models import Model
@@ -117,7 +117,7 @@ class _Pooled(nn.Module):
 
     def __init__(self, model: Model, layer: str, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.trunk, self.layer = copy.deepcopy(model.network).eval(), layer
+        self.trunk, self.layer = plain_copy(model.network), layer
         self.layout = self._layout(model)
         self.head = nn.Linear(weight.shape[1], len(weight))
         with torch.no_grad():
@@ -133,7 +133,7 @@ class _Pooled(nn.Module):
         size = model.preprocess.size
         probe = torch.zeros(1, model.preprocess.channels, *size)
         with torch.inference_mode():
-            output = outputs_at(copy.deepcopy(self.trunk).cpu(), probe, [self.layer])[self.layer]
+            output = outputs_at(cpu_copy(self.trunk), probe, [self.layer])[self.layer]
         return infer_layout(self.trunk, self.layer, output, batch=1, size=size)
 
 
