@@ -205,7 +205,7 @@ def _refusal(network: nn.Module, memo: Mapping[int, Any], error: Exception) -> U
 
 
 def _settle_hooks(module: nn.Module) -> None:
-    """Weights that a hook works out before each pass become plain; those of the last hook first, as others read them."""
+    """Weights that a hook works out before each pass become plain; the last hook's first, as others may read them."""
     for key, hook in reversed(list(module._forward_pre_hooks.items())):
         if isinstance(hook, WeightNorm):
             name, value, parts = hook.name, hook.compute_weight(module), ("_g", "_v")

@@ -33,8 +33,8 @@ _HINTS: tuple[tuple[str, str], ...] = (
      "the network is given one tensor of images and nothing else: wrap it in a module whose forward takes that"),
     (r"has no attribute|must be tensor|not subscriptable|invalid combination of arguments|received an invalid"
      r"|not callable|nonetype|unsupported operand|indices must be",
-     "the layer got something else than it takes, such as a tuple or a dict in place of a tensor: wrap the network in a "
-     "module whose forward unpacks it"),
+     "the layer got something else than it takes, such as a tuple or a dict in place of a tensor: wrap the network in "
+     "a module whose forward unpacks it"),
     (r"shapes cannot be multiplied|must match the size|is invalid for input of size|doesn't match|not divisible"
      r"|sizes of tensors must match|size mismatch|expand|input height|input image|image size|wrong .*size"
      r"|normalized_shape|shape", _SIZE),
@@ -77,13 +77,9 @@ def told(name: str) -> Iterator[None]:
 def _said(name: str, error: Exception) -> str | None:
     """The error in words; None for one that arose in no module."""
     frames = [frame for frame in _frames(error.__traceback__) if isinstance(frame.f_locals.get("self"), nn.Module)]
-    if not frames:
+    if not any(frame.f_code.co_name in (*_CALLS, "forward") for frame in frames):
         return None
-    network, layer = frames[0].f_locals["self"], frames[-1].f_locals["self"]
-    if frames[-1].f_code.co_name not in (*_CALLS, "forward") and not any(
-        frame.f_code.co_name in (*_CALLS, "forward") for frame in frames
-    ):
-        return None
+    network = frames[0].f_locals["self"]
     names = {id(module): path for path, module in network.named_modules()}
     path = next((names[id(f.f_locals["self"])] for f in reversed(frames) if id(f.f_locals["self"]) in names), "")
     layer = network.get_submodule(path)
@@ -91,14 +87,11 @@ def _said(name: str, error: Exception) -> str | None:
     kind = type(layer).__name__
     where = f"in layer {path!r} ({kind})" if path else f"in the forward of the network itself ({kind})"
     given = _given(frames, layer)
-    seen = "" if layer is network else f" on {_given(frames, network)}"
-    if isinstance(error, RuntimeError):
-        what = reason
-    else:
-        what = f"{type(error).__name__}: {reason}"
+    seen = "" if layer is network else f", given {_given(frames, network)},"
+    what = reason if isinstance(error, RuntimeError) else f"{type(error).__name__}: {reason}"
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, reason.lower())), "")
     hint = hint or "the network can be tried by itself: network.eval()(torch.rand(1, channels, height, width))"
-    return f"{name} fails{seen} {where}, which was given {given}: {what.rstrip('.')}. Hint: {hint}."
+    return f"{name}{seen} fails {where}, which was given {given}: {what.rstrip('.')}. Hint: {hint}."
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[FrameType]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,7 +13,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .errors import UserError, unknown
+from .arguments import (
+    channel_numbers,
+    checked_network,
+    class_names,
+    crop_share,
+    image_size,
+    interpolation_name,
+)
+from .class_index import class_index
+from .errors import UserError
+from .layers import find_layer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,8 +35,8 @@ class Preprocess:
     """How an image in [0, 1] enters the network.
 
     `size`: (height, width) in pixels; `mean`, `std`: one number per input channel, so their length is the number of
-    input channels; `interpolation`: `bicubic` or `bilinear`; `crop`: the share of the image's shorter side that the
-    central crop keeps.
+    input channels; `interpolation`: Pillow's name of the filter, in small letters; `crop`: the share of the image's
+    shorter side that the central crop keeps.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -92,20 +101,31 @@ class Model:
         module: nn.Module,
         *,
         name: str = "network",
-        size: int | tuple[int, int] = 224,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        interpolation: str = "bilinear",
+        size: int | Sequence[int] | Mapping[str, int] = 224,
+        mean: float | Sequence[float] | Any = IMAGENET_MEAN,
+        std: float | Sequence[float] | Any = IMAGENET_STD,
+        interpolation: str | Any = "bilinear",
         crop: float = 0.875,
-        labels: Sequence[str] = (),
+        labels: Sequence[str] | Mapping[Any, Any] | Any | None = (),
         default_layer: str | None = None,
     ) -> Model:
-        """A `Model` of any module that maps normalised images (n, len(mean), h, w) to logits or to anything else."""
-        if len(mean) != len(std) or not mean:
-            raise UserError(f"mean and std need one number per input channel each; got {len(mean)} and {len(std)}.")
-        height_width = (size, size) if isinstance(size, int) else (size[0], size[1])
-        how = Preprocess(height_width, tuple(mean), tuple(std), interpolation, crop)
-        return cls(name, module, how, tuple(labels), default_layer)
+        """A `Model` of any module that maps normalised images (n, len(mean), h, w) to logits or to anything else.
+
+        size: one side or (height, width) in pixels, also (channels, height, width) and Hugging Face's dicts. mean, std:
+        of images in [0, 1], one number per input channel each, as a list, an array or a tensor. interpolation: one of
+        nearest, box, bilinear, hamming, bicubic and lanczos, or torchvision's or Pillow's constant. crop: the share of
+        the shorter side that the central crop keeps, in (0, 1]. labels: class names in the order of the network's
+        numbers, or a dict {number: name} of 0 to n - 1. default_layer: a layer's dotted name.
+
+        Raises `UserError` for what is none of these.
+        """
+        network = checked_network(module)
+        means, deviations = channel_numbers(mean, std)
+        height_width = image_size(size, len(means))
+        how = Preprocess(height_width, means, deviations, interpolation_name(interpolation), crop_share(crop))
+        if default_layer is not None:
+            find_layer(network, default_layer)
+        return cls(name, network, how, class_names(labels), default_layer)
 
     def to(self, device: str | torch.device) -> Model:
         """The same model whose work will happen on `device`; `auto` is the GPU where torch sees one."""
@@ -116,24 +136,11 @@ class Model:
     def class_index(self, name: str | int) -> int:
         """Index of a class given by index or by (unique beginning or whole) name, in any case.
 
-        Raises `UserError` naming the three closest classes when there is none.
+        A text `#3` is always the number, `=NAME` always the whole name. Raises `UserError` naming the three closest
+        classes when there is none, and all that are meant where there are several: two of one name, or a number that is
+        another class's name.
         """
-        text = str(name).strip()
-        if re.fullmatch(r"\d{1,18}", text):  # Python reads no number of more than some thousand digits
-            if self.labels and int(text) >= len(self.labels):
-                raise UserError(f"no class {text}: {self.name} has classes 0 to {len(self.labels) - 1}.")
-            return int(text)
-        if not self.labels:
-            raise UserError(f"{self.name} has no class names; give the class by its index.")
-        lowered = [label.lower() for label in self.labels]
-        for matches in (
-            [i for i, label in enumerate(lowered) if label == text.lower()],
-            [i for i, label in enumerate(lowered) if text.lower() in label.split(", ")],
-            [i for i, label in enumerate(lowered) if label.startswith(text.lower())],
-        ):
-            if len(matches) == 1 or (matches and matches[0] == matches[-1]):
-                return matches[0]
-        raise unknown("class", text, self.labels)
+        return class_index(self.name, self.labels, name)
 
     def class_name(self, label: int) -> str:
         """A class's name, `class 7` where it has none."""
