@@ -48,9 +48,9 @@ def taken_apart(text: str, is_layer: Callable[[str], bool], is_glob: Callable[[s
             return Address(CLASS, body[len(CLASS) + 1 :], None, signed)
         splits = [match.start() for match in re.finditer(":", body) if 0 < match.start() < len(body) - 1]
         for fits in (is_layer, is_glob):
-            for colon in reversed(splits):
-                if fits(body[:colon]):
-                    return Address(body[:colon], *_target(body[colon + 1 :]), signed, exact=fits is is_layer)
+            for at in reversed(splits):
+                if fits(body[:at]):
+                    return Address(body[:at], *_target(body[at + 1 :]), signed, exact=fits is is_layer)
     body = whole[1:] if negative else whole
     layer, colon, rest = body.partition(":")
     if not (layer and colon and rest):
@@ -67,8 +67,8 @@ def split_place(text: str) -> tuple[str, str | None]:
 def _target(rest: str) -> tuple[str, str | None]:
     """What is behind a layer's colon, and the place behind its `@`; a file's name may hold an `@` too."""
     name, place = split_place(rest)
-    if place is None and "#" not in rest.rpartition("@")[2]:
-        name, at, place = rest.rpartition("@") if "@" in rest else (rest, "", None)
+    if place is None and "@" in rest and "#" not in rest.rpartition("@")[2]:
+        name, _, place = rest.rpartition("@")  # no place, which is said where it is looked at
     return name, place
 
 

@@ -213,7 +213,8 @@ def _settle_hooks(module: nn.Module) -> None:
             name, value = hook.name, hook.compute_weight(module, do_power_iteration=False)
             parts = ("_orig", "_u", "_v")  # type: ignore[assignment]
         elif isinstance(hook, prune.BasePruningMethod):
-            name, value, parts = hook._tensor_name, hook.apply_mask(module), ("_orig", "_mask")
+            name, value = hook._tensor_name, hook.apply_mask(module)  # type: ignore[no-untyped-call]
+            parts = ("_orig", "_mask")
         else:
             continue
         grad = any(part.requires_grad for end in parts if (part := module._parameters.get(name + end)) is not None)

@@ -123,9 +123,8 @@ def _class_unit(text: str, name: str, sign: Literal[1, -1], model: Model) -> Uni
     count, rows, columns = Trunk(model, [OUTPUT], fold=False).map_size(OUTPUT)
     if index >= count:
         raise UserError(f"{text!r}: {model.name} returns {count} x {rows} x {columns} numbers, not that class's logit.")
-    return Unit(
-        OUTPUT, index, _position(place, text, rows, columns), sign, numbered=has_other_reading(model.labels, index)
-    )
+    position, numbered = _position(place, text, rows, columns), has_other_reading(model.labels, index)
+    return Unit(OUTPUT, index, position, sign, numbered=numbered)
 
 
 def load_directions(file: str, layer: str, channels: int) -> np.ndarray:

@@ -174,7 +174,7 @@ def effective_size(model: Model, layer: str, images: Tensor, *, seed: int = 0) -
             middle = maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2]
             moved = (middle * torch.randn(len(middle), generator=generator).to(middle)).sum()
             if moved.requires_grad:  # else its forward lets no gradient through, and all of the input may move it
-                moved.backward()
+                moved.backward()  # type: ignore[no-untyped-call]
         own = torch.zeros(1) if seen.grad is None else seen.grad[0].square().sum(0).cpu()
         if own.isfinite().all() and own.sum() > 0:
             energy += own / own.sum()
