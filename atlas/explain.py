@@ -19,6 +19,7 @@ from featviz.errors import UserError, unknown
 from featviz.keep import NOWHERE, Arrays
 from featviz.layers import OUTPUT
 from featviz.localisation import strongest_box
+from featviz.gradients import GradientError
 from featviz.models import Model
 from featviz.occlusion import check_squares, filled
 from featviz.output import OutputFolder
@@ -100,7 +101,9 @@ def explain(
     for number, name in enumerate(names, 1):
         try:
             found[name] = _explained(target, view, name, settings, folder)
-        except NotAllowedError as error:
+        except (NotAllowedError, GradientError) as error:
+            if isinstance(error, GradientError) and methods != ALL:
+                raise
             left_out[name] = str(error)
         clock.lap(name)
         progress("explaining", number, len(names))

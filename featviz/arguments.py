@@ -7,6 +7,7 @@ import operator
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .errors import UserError, unknown
@@ -24,6 +25,9 @@ _SIZES = "size is one side or (height, width) in pixels, such as 224, (224, 320)
 
 def checked_network(module: Any) -> nn.Module:
     """The module; `UserError` for anything else."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UserError("a network is an nn.Module whose layers can be read, which torch.jit's cannot; got "
+                        f"{type(module).__name__}: wrap the module that it was made of.")  # fmt: skip
     if isinstance(module, nn.Module):
         return module
     if isinstance(module, type) and issubclass(module, nn.Module):

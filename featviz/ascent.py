@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .canvas import Canvas, CanvasMaker
-from .gradients import backward_told, check_gradient
+from .gradients import backward_told, check_gradient, flat_refused
 from .objectives import Activations, Objective
 from .rectifiers import LeakyGradients
 from .robust import robust_score
@@ -169,6 +169,9 @@ class _Run:
         shown = over_noise(images, self.generators) if how.alpha else images
         views = at(how.transform, progress)(shown, self.generators)
         scores, gradients, shut = how._gradients(images, views, self.index)
+        if self.step == 1 and gradients[1] is not None and not gradients[1].any():
+            with flat_refused(how.trunk.name):
+                how.trunk(views.detach().requires_grad_())
         self.optimizer.zero_grad()
         _backward((images, views), gradients)
         drop_broken(self.canvas.parameters)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -50,6 +51,8 @@ def plain_copy(network: nn.Module, *, memory_format: torch.memory_format = torch
 
     memory_format: of weights of four dimensions. Raises `UserError` for a network that keeps what cannot be copied.
     """
+    if any(isinstance(weight, UninitializedTensorMixin) for weight in (*network.parameters(), *network.buffers())):
+        raise UserError("the network has lazy layers, whose weights are there after a first pass only: run it once.")
     # Tensors made in inference mode could take part in no backward pass later.
     with torch.inference_mode(False), torch.no_grad():
         memo = _copied(network, memory_format)
@@ -69,8 +72,12 @@ def plain_copy(network: nn.Module, *, memory_format: torch.memory_format = torch
 
 
 def cpu_copy(network: nn.Module) -> nn.Module:
-    """A `plain_copy` on the CPU, to look at what a network is made of; half precision becomes float32."""
-    return runnable(plain_copy(network).cpu(), torch.device("cpu"))
+    """A `plain_copy` on the CPU, to look at what a network is made of; in float32, where it is less.
+
+    So that what a layer's weights make of its input can be told from what comes out by more than rounding.
+    """
+    copied = plain_copy(network).cpu()
+    return copied.float() if own_dtype(copied) in (torch.float16, torch.bfloat16) else copied
 
 
 def runnable(copied: nn.Module, device: torch.device) -> nn.Module:

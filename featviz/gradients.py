@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from .errors import UserError
 from .forward import out_of_memory
+
+# Functions that are flat wherever they have a slope.
+_STEPS = ("round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside")
 
 
 class GradientError(UserError, RuntimeError):
@@ -27,6 +32,38 @@ def check_gradient(maps: Mapping[str, Tensor], name: str) -> None:
     """Raise `GradientError` where none of the maps, made of images that want a gradient, has one; name: the model's."""
     if maps and not any(each.requires_grad for each in maps.values()):
         raise no_gradient(name, next(iter(maps)))
+
+
+@contextmanager
+def flat_refused(name: str) -> Iterator[None]:
+    """Inside the `with`, a forward pass that rounds what wants a gradient raises `GradientError`; name: the model's.
+
+    For networks that pass a gradient of nothing, for which rounding is one reason and a dead unit another.
+    """
+    met = _Flat()
+    with met:
+        yield
+    if met.names:
+        raise GradientError(
+            f"the gradient of {name} is nothing everywhere: its forward uses {' and '.join(sorted(met.names))}, whose "
+            "results jump. Take that out of the forward, or name a layer before it."
+        )
+
+
+class _Flat(TorchFunctionMode):
+    """Notes the functions of steps that are given what wants a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = args[0] if args else None
+        if getattr(func, "__name__", "").rstrip("_") in _STEPS and isinstance(given, Tensor) and given.requires_grad:
+            self.names.add(func.__name__.rstrip("_"))
+        return func(*args, **(kwargs or {}))
 
 
 def no_gradient(name: str, layer: str) -> GradientError:

@@ -14,6 +14,7 @@ from .copies import frozen_copy, in_float32, own_dtype, runnable
 from .errors import UserError
 from .forward import out_of_memory as out_of_memory
 from .forward import told
+from .gradients import gradients_on
 from .layers import Layout, find_layer, infer_layout, outputs_at
 from .models import Model
 
@@ -34,6 +35,7 @@ class Trunk:
     network's parts before and between the layers go through torch.compile.
     """
 
+    @gradients_on()  # weights made in a caller's inference mode could take part in no backward pass
     def __init__(
         self,
         model: Model,
