@@ -16,10 +16,10 @@ from torch import Tensor
 
 from featviz.attribution import METHODS, attribution
 from featviz.errors import UserError, unknown
+from featviz.gradients import GradientError
 from featviz.keep import NOWHERE, Arrays
 from featviz.layers import OUTPUT
 from featviz.localisation import strongest_box
-from featviz.gradients import GradientError
 from featviz.models import Model
 from featviz.occlusion import check_squares, filled
 from featviz.output import OutputFolder

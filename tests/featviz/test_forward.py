@@ -29,33 +29,36 @@ def _two(images: Tensor, masks: Tensor) -> Tensor:
     return images * masks
 
 
+GIVEN = r"which was given \(\d, "
+
+
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (conv_net(inputs=1), r"in layer '0' \(Conv2d\), which was given \(1, 3, 16, 16\): .*expected .*to have 1 channels.*"
-         r"Hint: the network takes another number of channels: `mean=`"),
+        (conv_net(inputs=1), rf"in layer '0' \(Conv2d\), {GIVEN}3, 16, 16\): .*to have 1 channels.*Hint: .*`mean=`"),
         (nn.Sequential(nn.MaxPool2d(4), nn.Sequential(nn.Conv2d(3, 4, 7))),
-         r"mine, given \(1, 3, 16, 16\), fails in layer '1\.0' \(Conv2d\), which was given \(1, 3, 4, 4\): .*too small"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(7, 2)), r"in layer '1' \(Linear\), which was given \(1, 768\): .*`size=`"),
+         rf"mine, given \(\d, 3, 16, 16\), fails in layer '1\.0' \(Conv2d\), {GIVEN}3, 4, 4\): .*too small"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(7, 2)), rf"in layer '1' \(Linear\), {GIVEN}768\): .*`size=`"),
         (nn.Sequential(Own(lambda body, images: (images, images)), nn.Conv2d(3, 4, 3)),
-         r"in layer '1' \(Conv2d\), which was given tuple of 2 \(\(1, 3, 16, 16\), .*forward unpacks"),
+         r"in layer '1' \(Conv2d\), which was given tuple of 2 \(\(\d, 3, 16, 16\), .*forward unpacks"),
         (nn.Sequential(conv_net(), nn.Linear(4, 4).double()), r"in layer '1' \(Linear\).*several dtypes"),
-        (Own(lambda body, images: body(images).missing), r"in the forward of the network itself \(Own\).*AttributeError"),
+        (Own(lambda body, images: body(images).missing), r"the network itself \(Own\).*AttributeError"),
         (Own(lambda body, images: _two(images)), "one tensor of images and nothing else"),  # type: ignore[call-arg]
-        (Own(lambda body, images: body(images[:, :1])), r"in layer 'body\.0' \(Conv2d\), which was given \(1, 1, 16, 16\)"),
+        (Own(lambda body, images: body(images[:, :1])), rf"in layer 'body\.0' \(Conv2d\), {GIVEN}1, 16, 16\)"),
         (Own(lambda body, images: {}["absent"]), r"KeyError: 'absent'.*can be tried by itself"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("run", ["trunk", "target", "maximize"])
+@pytest.mark.parametrize("run", ["trunk", "folded", "target", "maximize"])
 def test_an_error_of_a_forward_names_the_layer(network: nn.Module, message: str, run: str) -> None:
     model = Model.wrap(network.eval(), size=16, name="mine")
+    runs: dict[str, Callable[[], Any]] = {
+        "trunk": lambda: Trunk(model, ["output"], fold=False)(torch.rand(1, 3, 16, 16)),
+        "folded": lambda: Trunk(model, ["output"]),
+        "target": lambda: Target(model, Unit("output", 0)),
+        "maximize": lambda: featviz.maximize(model, "output:0", size=16, steps=1),
+    }
     with pytest.raises(UserError, match=message) as caught:
-        if run == "trunk":
-            Trunk(model, ["output"], fold=False)(torch.rand(1, 3, 16, 16))
-        elif run == "target":
-            Target(model, Unit("output", 0))
-        else:
-            featviz.maximize(model, featviz.objectives.channel("output", 0), size=16, steps=1)
+        runs[run]()
     assert isinstance(caught.value, RuntimeError)  # for what falls back on one
     assert caught.value.__cause__ is not None
 
@@ -69,7 +72,8 @@ def test_too_little_memory_passes_as_it_is(error: Exception) -> None:
 
     with pytest.raises(type(error)) as caught:
         Trunk(Model.wrap(Own(fail), size=16), ["output"], fold=False)(torch.rand(1, 3, 16, 16))
-    assert caught.value is error and out_of_memory(error)
+    assert caught.value is error
+    assert out_of_memory(error)
 
 
 def test_what_is_no_error_of_a_network_passes_as_it_is() -> None:
