@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping, Set
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -139,6 +140,8 @@ def class_names(given: Any) -> tuple[str, ...]:
     """Class names in the order of the network's numbers, from a list, an array, or a dict of numbers or of names."""
     if given is None:
         return ()
+    if isinstance(given, str) and _is_run(given):
+        return tuple(given)
     if isinstance(given, (str, bytes)):
         raise UserError(f"labels are a list of class names; a single text is not a list of classes: got {given!r}. "
                         f"Write [{given!r}] for one class, list({given!r}) for one for each sign.")  # fmt: skip
@@ -150,6 +153,11 @@ def class_names(given: Any) -> tuple[str, ...]:
     if parts is None:
         raise UserError(f"labels are a list of class names; got {_shown(given)}.")
     return tuple(_name(part) for part in parts)
+
+
+def _is_run(text: str) -> bool:
+    """Whether signs follow upon one another, as in `0123456789` or `abcd`: classes of one sign each, and no word."""
+    return len(text) > 1 and all(ord(after) == ord(before) + 1 for before, after in pairwise(text))
 
 
 def _names_of_dict(given: Mapping[Any, Any]) -> tuple[str, ...]:

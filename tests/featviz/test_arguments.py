@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,11 @@ def test_what_is_no_network_is_refused_by_its_type(module: Any) -> None:
 
 
 def test_a_scripted_network_is_refused() -> None:
+    with warnings.catch_warnings():  # torch is about to give it up
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.trace(nn.Conv2d(3, 2, 1), torch.rand(1, 3, 4, 4))  # type: ignore[no-untyped-call]
     with pytest.raises(UserError, match="wrap the module that it was made of"):
-        Model.wrap(torch.jit.trace(nn.Conv2d(3, 2, 1), torch.rand(1, 3, 4, 4)))  # type: ignore[no-untyped-call]
+        Model.wrap(scripted)
 
 
 @pytest.mark.parametrize("make", [list, tuple, np.array, torch.tensor, lambda v: torch.tensor(v)[:, None, None]])
@@ -107,6 +111,7 @@ def test_a_single_number_is_one_channel() -> None:
         ({"a": 0, "b": 1}, ("a", "b")),
         ({"10": 1, "2": 0}, ("2", "10")),
         (range(2), ("0", "1")),
+        ("0123", ("0", "1", "2", "3")),  # a run of signs, which is no word
         ([np.str_("a"), 7], ("a", "7")),
         ((name for name in "ab"), ("a", "b")),
     ],
