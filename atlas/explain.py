@@ -17,6 +17,7 @@ from torch import Tensor
 from featviz.answer import refuse_features
 from featviz.attribution import METHODS, attribution
 from featviz.errors import UserError, unknown
+from featviz.gradients import GradientError
 from featviz.keep import NOWHERE, Arrays
 from featviz.layers import OUTPUT
 from featviz.localisation import strongest_box
@@ -101,7 +102,9 @@ def explain(
     for number, name in enumerate(names, 1):
         try:
             found[name] = _explained(target, view, name, settings, folder)
-        except NotAllowedError as error:
+        except (NotAllowedError, GradientError) as error:
+            if isinstance(error, GradientError) and methods != ALL:
+                raise
             left_out[name] = str(error)
         clock.lap(name)
         progress("explaining", number, len(names))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torchcam.methods import SmoothGradCAMpp
 
 from featviz.classifier import Classifier, feature_layer, without_classifier
+from featviz.copies import cpu_copy
 from featviz.errors import UserError
 from featviz.layout import Layout
 from featviz.models import Model
@@ -56,7 +56,7 @@ def node_views(
     their standard deviation. Raises `UserError` for a network whose features are no means of a map.
     """
     view = central_view(image, model.preprocess)[None]
-    network = copy.deepcopy(model.network).eval().cpu()
+    network = cpu_copy(model.network)
     layer, layout = _target(model, classifier)
     nodes = list(tree)
     scorer = _NodeScores(without_classifier(model, classifier).network.cpu(), nodes, classifier.weight.shape[1])
@@ -102,7 +102,7 @@ def _target(model: Model, classifier: Classifier) -> tuple[str, Layout]:
         raise UserError(
             f"the features of {model.name} are no means of a map: there is no place in the image to show for a node."
         )
-    return layer, model.layouts.of(copy.deepcopy(model.network).eval().cpu(), layer)
+    return layer, model.layouts.of(cpu_copy(model.network), layer)
 
 
 def _probability(network: nn.Module, model: Model, view: Tensor, label: int) -> float:

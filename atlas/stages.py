@@ -18,7 +18,7 @@ from featviz.effects import usual_activation
 from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
 from featviz.keep import NOWHERE, Keep
-from featviz.layers import find_layer
+from featviz.layers import LISTED, find_layer
 from featviz.models import Model
 from featviz.progress import Progress, silent
 from featviz.seeds import generator_for
@@ -158,7 +158,7 @@ def checked_layer(model: Model, layer: str | None, *, single: bool = False) -> s
     """
     name = layer or model.default_layer
     if name is None:
-        raise UserError(f"{model.name} has no default layer; `atlas layers {model.name}` lists them.")
+        raise UserError(f"{model.name} has no default layer: name one. {LISTED}")
     find_layer(model.network, name)
     trunk = Trunk(model, [name], fold=False)
     trunk.map_size(name) if single else check_spatial(trunk, name)

@@ -82,7 +82,7 @@ def load_digits(images: str, *, seed: int = 0, most: int = 60_000) -> Digits:
 
 def wrapped(network: nn.Module) -> Model:
     """The network with how digits enter it."""
-    return Model.wrap(network.eval(), name="digits", size=SIDE, mean=(MEAN,), std=(STD,), labels="0123456789")
+    return Model.wrap(network.eval(), name="digits", size=SIDE, mean=(MEAN,), std=(STD,), labels=list("0123456789"))
 
 
 def train(network: nn.Module, digits: Digits, *, epochs: int, seed: int = 0, rate: float = 2e-3) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .canvas import Canvas, CanvasMaker
+from .gradients import backward_told, check_gradient, flat_refused
 from .objectives import Activations, Objective
 from .rectifiers import LeakyGradients
 from .robust import robust_score
@@ -105,7 +106,9 @@ class Ascent:
     def _pass(self, images: Tensor, views: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         shown, seen = (tensor.detach().requires_grad_() for tensor in (images, views))
         pictures = shown[:, :-1] if self.alpha else shown
-        acts = Activations(self.trunk(seen), pictures, index)
+        maps = self.trunk(seen)
+        check_gradient(maps, self.trunk.name)
+        acts = Activations(maps, pictures, index)
         scores = self.objective(acts)
         wish = scores
         if self.prior is not None:
@@ -115,7 +118,8 @@ class Ascent:
             # A share of the score goes with the opaque area, so that opacity stays where it earns its keep.
             wish = wish - scores.detach().clamp(min=0) * shown[:, -1].mean((1, 2))
         if wish.requires_grad:
-            (-wish.sum()).backward()  # type: ignore[no-untyped-call]
+            with backward_told(self.trunk.name):
+                (-wish.sum()).backward()  # type: ignore[no-untyped-call]
         return scores.detach(), shown.grad, seen.grad
 
     def _robust(self, canvas: Canvas, index: Tensor) -> Tensor:
@@ -165,6 +169,9 @@ class _Run:
         shown = over_noise(images, self.generators) if how.alpha else images
         views = at(how.transform, progress)(shown, self.generators)
         scores, gradients, shut = how._gradients(images, views, self.index)
+        if self.step == 1 and gradients[1] is not None and not gradients[1].any():
+            with flat_refused(how.trunk.name):
+                how.trunk(views.detach().requires_grad_())
         self.optimizer.zero_grad()
         _backward((images, views), gradients)
         drop_broken(self.canvas.parameters)

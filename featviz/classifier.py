@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .copies import cpu_copy, plain_copy
 from .errors import UserError
 from .layers import OUTPUT, layer_names, read
 from .layout import first_tensor, tensor_at
@@ -39,7 +39,7 @@ def find_classifier(model: Model) -> Classifier:
     first of several), else the last layer with weights to run, if it is linear. Raises `UserError` for a network
     without a linear head.
     """
-    network = copy.deepcopy(model.network).eval().cpu()
+    network = cpu_copy(model.network)
     modules = dict(network.named_modules())
     own = [name for name, module in modules.items() if name and any(True for _ in module.parameters(recurse=False))]
     with torch.inference_mode(), read(network, own) as outputs:
@@ -69,16 +69,14 @@ def without_classifier(model: Model, classifier: Classifier) -> Model:
 
     Raises `UserError` where weight @ features + bias is not what the network returns.
     """
-    network = copy.deepcopy(model.network).eval()
+    network = plain_copy(model.network)
     part = model.layouts.of(network, OUTPUT).part
     parent, _, own = classifier.name.rpartition(".")
     setattr(network.get_submodule(parent), own, nn.Identity())
     bare = replace(model, name=f"{model.name} without {classifier.name}", network=network, labels=())
     probe = torch.rand(2, model.preprocess.channels, *model.preprocess.size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        features = copy.deepcopy(network).cpu()(probe)
-        logits = copy.deepcopy(model.network).eval().cpu()(probe)
-    features, logits = tensor_at(features, part), tensor_at(logits, part)
+        features, logits = (tensor_at(each(probe), part) for each in (cpu_copy(network), cpu_copy(model.network)))
     fits = features.shape[1:].numel() == classifier.weight.shape[1]
     if (
         not classifier.exact
@@ -99,7 +97,7 @@ def feature_layer(model: Model, classifier: Classifier) -> str | None:
     """
     bare = without_classifier(model, classifier)
     probe = torch.rand(1, model.preprocess.channels, *model.preprocess.size, generator=torch.Generator().manual_seed(0))
-    network = copy.deepcopy(bare.network).cpu()
+    network = cpu_copy(bare.network)
     with torch.inference_mode(), read(network, layer_names(network)) as outputs:
         features = tensor_at(
             network(model.preprocess.normalize(probe)), model.layouts.of(network, OUTPUT).part

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .copies import each_tensor, in_float32
 from .errors import UserError, unknown
 from .layout import Layout, first_tensor, infer_layout, tensors
 
@@ -21,6 +22,8 @@ __all__ = [
 # The layer name of what the whole network returns: for a classifier, its class logits. A module of that name at the top
 # of a network is `.output`.
 OUTPUT = "output"
+# Where a layer is unknown; the command knows published networks alone.
+LISTED = "`featviz.layer_names(network)` lists them all, for a published network `atlas layers MODEL` too."
 
 
 def layer_names(network: nn.Module) -> list[str]:
@@ -42,22 +45,24 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
         return network
     modules = named_layers(network)
     if name not in modules:
-        raise unknown("layer", name, layer_names(network), "`atlas layers` lists them all.")
+        raise unknown("layer", name, layer_names(network), LISTED)
     return modules[name]
 
 
 def as_network(inputs: Tensor, network: nn.Module) -> Tensor:
-    """The inputs on the device and in the floating-point type of the network's weights."""
-    own = next((each for each in network.parameters() if each.is_floating_point()), None)
-    return inputs if own is None else inputs.to(own.device, own.dtype)
+    """The inputs on the device of the network's weights."""
+    own = next(network.parameters(), None)
+    return inputs if own is None else inputs.to(own.device)
 
 
 def find_layers(network: nn.Module, pattern: str) -> list[str]:
-    """Names that match a dotted name or a glob such as `blocks.*`, in the order of definition."""
+    """The layer of that name, else the names that match a glob such as `blocks.*`, in the order of definition."""
     names = layer_names(network)
-    found = [pattern] if pattern in names else [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    if pattern in names:  # a name may hold what a glob takes for its own
+        return [pattern]
+    found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
     if not found:
-        raise unknown("layer", pattern, names, "`atlas layers` lists them all.")
+        raise unknown("layer", pattern, names, LISTED)
     return found
 
 
@@ -81,7 +86,8 @@ def read(network: nn.Module, layers: Sequence[str], *, stop: bool = False) -> It
             if name in outputs:
                 return
             last = stop and len(outputs) == len(set(layers)) - 1
-            outputs[name] = output if last else _clone(output)
+            # In float32, which is all that NumPy and what follows understand.
+            outputs[name] = each_tensor(output, in_float32) if last else _clone(each_tensor(output, in_float32))
             if last:
                 raise AllRead
 

@@ -16,6 +16,7 @@ from .ascent import Ascent, over_grey, to_bytes
 from .batch_size import chunk_by_trying, whole_groups
 from .canvas import Canvas, CanvasMaker, canvas_maker, with_alpha
 from .errors import UserError
+from .gradients import gradients_on
 from .lucent import Borrowed, as_maker, as_transform, from_lucent_objective, is_lucent_objective
 from .models import Model
 from .objectives import Objective
@@ -49,6 +50,7 @@ class Pictures:
     importance: Tensor | None = None
 
 
+@gradients_on()
 def maximize(
     model: Model,
     objective: Objective | Any,
@@ -278,7 +280,7 @@ def _halved(chunk: int, group: int, error: RuntimeError) -> int:
         raise UserError(f"the device has no memory for {chunk} picture(s) at once: take a smaller size.") from error
     smaller = whole_groups(chunk // 2, group)
     warnings.warn(
-        f"out of memory: drawing {smaller} pictures at once instead of {chunk}.", RuntimeWarning, stacklevel=3
+        f"out of memory: drawing {smaller} pictures at once instead of {chunk}.", RuntimeWarning, stacklevel=4
     )
     return smaller
 

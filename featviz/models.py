@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,8 +13,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .arguments import (
+    channel_numbers,
+    checked_network,
+    class_names,
+    crop_share,
+    image_size,
+    interpolation_name,
+)
+from .class_index import class_index
 from .errors import UserError, unknown
 from .find_layout import Layouts
+from .layers import find_layer
 from .result import ACTIVATIONS, Activation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -28,8 +37,8 @@ class Preprocess:
     """How an image in [0, 1] enters the network.
 
     `size`: (height, width) in pixels; `mean`, `std`: one number per input channel, so their length is the number of
-    input channels; `interpolation`: `bicubic` or `bilinear`; `crop`: the share of the image's shorter side that the
-    central crop keeps.
+    input channels; `interpolation`: Pillow's name of the filter, in small letters; `crop`: the share of the image's
+    shorter side that the central crop keeps.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -97,12 +106,12 @@ class Model:
         module: nn.Module,
         *,
         name: str = "network",
-        size: int | tuple[int, int] = 224,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        interpolation: str = "bilinear",
+        size: int | Sequence[int] | Mapping[str, int] = 224,
+        mean: float | Sequence[float] | Any = IMAGENET_MEAN,
+        std: float | Sequence[float] | Any = IMAGENET_STD,
+        interpolation: str | Any = "bilinear",
         crop: float = 0.875,
-        labels: Sequence[str] = (),
+        labels: Sequence[str] | Mapping[Any, Any] | Any | None = (),
         default_layer: str | None = None,
         logits: str | int | None = None,
         activation: Activation | None = None,
@@ -110,21 +119,31 @@ class Model:
     ) -> Model:
         """A `Model` of any module that maps normalised images (n, len(mean), h, w) to logits or to anything else.
 
-        What a network is, is found out by running it; these say it where that cannot be. logits: where they are in a
-        result of several: a key, a number, or several with dots between. activation: what the result is, `none`
+        size: one side or (height, width) in pixels, also (channels, height, width) and Hugging Face's dicts. mean, std:
+        of images in [0, 1], one number per input channel each, as a list, an array or a tensor. interpolation: one of
+        nearest, box, bilinear, hamming, bicubic and lanczos, or torchvision's or Pillow's constant. crop: the share of
+        the shorter side that the central crop keeps, in (0, 1]. labels: class names in the order of the network's
+        numbers, or a dict {number: name} of 0 to n - 1. default_layer: a layer's dotted name.
+
+        What else a network is, is found out by running it; these say it where that cannot be. logits: where they are in
+        a result of several: a key, a number, or several with dots between. activation: what the result is, `none`
         (logits), `softmax`, `log_softmax`, `sigmoid` or `features` (no classes). tokens: (rows, columns, prefix) of
         patch tokens and of those before them.
-        Raises `UserError` for what cannot be meant.
+
+        Raises `UserError` for what is none of these.
         """
+        network = checked_network(module)
+        means, deviations = channel_numbers(mean, std)
+        height_width = image_size(size, len(means))
+        how = Preprocess(height_width, means, deviations, interpolation_name(interpolation), crop_share(crop))
+        if default_layer is not None:
+            find_layer(network, default_layer)
         if activation is not None and activation not in ACTIVATIONS:
             raise unknown("activation", str(activation), ACTIVATIONS)
         if tokens is not None and (len(tokens) != 3 or min(tokens[:2]) < 1 or tokens[2] < 0):
             raise UserError(f"tokens are (rows, columns, prefix), such as (14, 14, 1); got {tokens!r}.")
-        if len(mean) != len(std) or not mean:
-            raise UserError(f"mean and std need one number per input channel each; got {len(mean)} and {len(std)}.")
-        height_width = (size, size) if isinstance(size, int) else (size[0], size[1])
-        how = Preprocess(height_width, tuple(mean), tuple(std), interpolation, crop)
-        return cls(name, module, how, tuple(labels), default_layer, logits=logits, activation=activation, tokens=tokens)
+        names = class_names(labels)
+        return cls(name, network, how, names, default_layer, logits=logits, activation=activation, tokens=tokens)
 
     def __str__(self) -> str:
         """What it takes, what it returns and what its results depend on, found out by running it."""
@@ -141,24 +160,11 @@ class Model:
     def class_index(self, name: str | int) -> int:
         """Index of a class given by index or by (unique beginning or whole) name, in any case.
 
-        Raises `UserError` naming the three closest classes when there is none.
+        A text `#3` is always the number, `=NAME` always the whole name. Raises `UserError` naming the three closest
+        classes when there is none, and all that are meant where there are several: two of one name, or a number that is
+        another class's name.
         """
-        text = str(name).strip()
-        if re.fullmatch(r"\d{1,18}", text):  # Python reads no number of more than some thousand digits
-            if self.labels and int(text) >= len(self.labels):
-                raise UserError(f"no class {text}: {self.name} has classes 0 to {len(self.labels) - 1}.")
-            return int(text)
-        if not self.labels:
-            raise UserError(f"{self.name} has no class names; give the class by its index.")
-        lowered = [label.lower() for label in self.labels]
-        for matches in (
-            [i for i, label in enumerate(lowered) if label == text.lower()],
-            [i for i, label in enumerate(lowered) if text.lower() in label.split(", ")],
-            [i for i, label in enumerate(lowered) if label.startswith(text.lower())],
-        ):
-            if len(matches) == 1 or (matches and matches[0] == matches[-1]):
-                return matches[0]
-        raise unknown("class", text, self.labels)
+        return class_index(self.name, self.labels, name)
 
     def class_name(self, label: int) -> str:
         """A class's name, `class 7` where it has none."""

@@ -222,7 +222,8 @@ def alignment(layer: str, group: int, *, decay: float = 0.3) -> Objective:
         maps = acts.maps[layer].flatten(1)
         maps = maps.reshape(-1, group, maps.shape[1])
         differences: Tensor = (maps[:, :, None] - maps[:, None]).square().mean(3)
-        return -(differences * weights.to(maps)).sum(2).flatten()
+        # Cloned, for a backward pass takes no tensor that was made in a caller's inference mode.
+        return -(differences * weights.clone().to(maps)).sum(2).flatten()
 
     return Objective((layer,), score, group=_checked_group(group))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .copies import plain_copy
 from .errors import UserError
 from .layers import find_layer, outputs_at
 from .maximize import maximize
@@ -91,7 +91,7 @@ def prune(model: Model, layer: str, keep: Sequence[int]) -> Model:
     kept = sorted(set(keep))
     if not kept or kept[0] < 0 or kept[-1] >= convolution.out_channels:
         raise UserError(f"{layer!r} has channels 0 to {convolution.out_channels - 1}; kept are to be {kept[:9]}.")
-    network = copy.deepcopy(model.network).eval()
+    network = plain_copy(model.network)
     places = torch.tensor(kept)
     norms, reader = _after(model, layer)
     _keep_rows(network.get_submodule(layer), places)
@@ -141,7 +141,7 @@ def _convolution(model: Model, layer: str) -> nn.Conv2d:
 
 def _after(model: Model, layer: str) -> tuple[list[str], str]:
     """The norms behind a convolution and the layer that reads it, by the order in which they run."""
-    network = copy.deepcopy(model.network).eval()
+    network = plain_copy(model.network)
     order: list[str] = []
 
     def note(name: str) -> Any:
@@ -190,7 +190,7 @@ def _keep_columns(module: Any, kept: Tensor, channels: int) -> None:
 
 def _check_same(whole: Model, smaller: Model, layer: str, reader: str, kept: Tensor) -> None:
     """Raise `UserError` unless leaving channels out is the same as their reaching the next layer as nothing."""
-    network = copy.deepcopy(whole.network).eval()
+    network = plain_copy(whole.network)
     gone = torch.ones(_convolution(whole, layer).out_channels, dtype=torch.bool)
     gone[kept] = False
 

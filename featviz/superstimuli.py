@@ -21,6 +21,7 @@ from .certificate import Certificate, Reference, certificate_trunk, certify
 from .drawing import FAMILIARITY, LIKENESS, Drawing
 from .engine import LOCAL, Engine, Place, Report, Work, shares
 from .errors import UserError
+from .gradients import gradients_on
 from .keep import NOWHERE, Arrays, Keep
 from .layers import OUTPUT
 from .likeness import likeness
@@ -58,6 +59,7 @@ def check(model: Model, units: Sequence[Unit], drawing: Drawing) -> None:
                 )
 
 
+@gradients_on()
 def render(
     model: Model,
     units: Sequence[Unit],
@@ -95,6 +97,7 @@ def render(
     return certificates
 
 
+@gradients_on()
 def draw(
     model: Model,
     units: Sequence[Unit],

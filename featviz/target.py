@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from .answer import answer_of
+from .copies import in_float32
 from .errors import UserError
+from .forward import told
+from .gradients import backward_told, no_gradient
 from .layers import OUTPUT, layer_names, read, replaced
 from .layout import first_tensor
 from .models import Model
 from .objectives import Activations, dot
-from .trunk import Trunk, out_of_memory
+from .trunk import Trunk
 from .units import Unit
 
 # Images in one forward or backward pass.
@@ -37,14 +40,9 @@ def check_size(model: Model, image: Tensor) -> None:
 
 
 def fitting(model: Model, run: Callable[[], Result]) -> Result:
-    """What a pass returns; a `UserError` where the network takes no images of the model's size: a kernel is larger."""
-    try:
+    """What a pass returns; a `UserError` that names the layer where the network takes no images of the model's size."""
+    with told(model.name):
         return run()
-    except RuntimeError as error:
-        if out_of_memory(error):
-            raise
-        height, width = model.preprocess.size
-        raise UserError(f"{model.name} takes no images of {height} x {width} pixels: {error}") from error
 
 
 class Target:
@@ -106,7 +104,11 @@ class Target:
         # Whatever the caller has switched off.
         with torch.inference_mode(False), torch.enable_grad():
             seen = images.clone().requires_grad_()
-            self(seen).sum().backward()  # type: ignore[no-untyped-call]
+            found = self(seen)
+            if not found.requires_grad:
+                raise no_gradient(self.model.name, self._layer)
+            with backward_told(self.model.name):
+                found.sum().backward()  # type: ignore[no-untyped-call]
         return torch.zeros_like(images) if seen.grad is None else seen.grad.detach().cpu()
 
     def maps(self, layer: str, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +128,8 @@ class Target:
             (gradient,) = torch.autograd.grad(found.sum(), kept[0], allow_unused=True)
         gradient = torch.zeros_like(kept[0]) if gradient is None else gradient
         layout = replace(layout, part=())
-        return layout.maps(kept[0].detach()).cpu(), layout.maps(gradient).cpu()
+        values, slopes = (in_float32(layout.maps(each)).cpu() for each in (kept[0].detach(), gradient))
+        return values, slopes
 
     def beside(self, layer: str, images: Tensor) -> tuple[Tensor, Tensor]:
         """A layer's maps (n, channels, rows, columns) and those of the unit's own, on the CPU, without a derivative."""
@@ -155,6 +158,7 @@ class Target:
             # Of a ViT's last block the class token alone matters: its map has no derivative.
             if gradient.abs().max() > 0:
                 return name
+        self.gradients(probe)  # says so where none passes through the network at all
         raise NotAllowedError(f"no layer before {self.unit} has a map of places: class activation maps need one.")
 
     def _run_before(self, probe: Tensor) -> list[str]:

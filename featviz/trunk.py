@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -12,7 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from .copies import frozen_copy, in_float32, own_dtype, runnable
 from .errors import UserError
+from .forward import out_of_memory as out_of_memory
+from .forward import told
+from .gradients import gradients_on
 from .layers import find_layer, outputs_at
 from .layout import Layout
 from .models import Model
@@ -34,6 +36,7 @@ class Trunk:
     network's parts before and between the layers go through torch.compile.
     """
 
+    @gradients_on()  # weights made in a caller's inference mode could take part in no backward pass
     def __init__(
         self,
         model: Model,
@@ -50,10 +53,11 @@ class Trunk:
         self.layers = tuple(layers)
         self.preprocess = model.preprocess
         self.device = model.device
-        network = _frozen_copy(model.network)
-        self.folded = 0
+        network = runnable(frozen_copy(model.network), model.device)
+        self.name, self.dtype, self.folded = model.name, own_dtype(network), 0
         if fold and self.layers:
-            network, self.folded = _folded(network, self.layers, self._probe(*model.preprocess.size))
+            with told(self.name):
+                network, self.folded = _folded(network, self.layers, self._probe(*model.preprocess.size))
         self.network = _channels_last(network.to(model.device))
         self.precision, self.compiled = precision, compiled
         if compiled:
@@ -70,8 +74,9 @@ class Trunk:
         size = self.input_size(given)
         if size != given:
             images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=size < given)
-        inputs = self.preprocess.normalize(images).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        inputs = self.preprocess.normalize(images).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        with told(self.name), half:
             outputs = outputs_at(self.network, inputs, self.layers)
         layouts = self._at.get(size)
         if layouts is None:
@@ -106,15 +111,9 @@ class Trunk:
         return torch.randn(1, self.preprocess.channels, height, width, generator=generator)
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that the device has no more memory, in the words of CPU, CUDA or MPS."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "allocate memory" in text
-
-
 def _full(maps: Tensor) -> Tensor:
-    """In float32 where autocast made them less."""
-    return maps.float() if maps.dtype == torch.bfloat16 else maps
+    """In float32, whatever the network's own type or autocast's."""
+    return in_float32(maps)
 
 
 def _compile_parts(network: nn.Module, layers: Sequence[str], prefix: str = "") -> None:
@@ -139,33 +138,6 @@ def _channels_last(network: nn.Module) -> nn.Module:
     return network
 
 
-def _frozen_copy(network: nn.Module) -> nn.Module:
-    # What deepcopy is handed as copied already: it takes twice as long for a weight, and most of its time for the dozen
-    # collections of hooks that every module has, nearly all of them empty.
-    memo: dict[int, Any] = {}
-    for module in network.modules():
-        for parameter in module.parameters(recurse=False):
-            if type(parameter) is nn.Parameter:
-                memory = torch.channels_last if parameter.dim() == 4 else torch.preserve_format
-                twin = parameter.detach().clone(memory_format=memory)
-                memo[id(parameter)] = nn.Parameter(twin, requires_grad=False)
-        for buffer in module.buffers(recurse=False):
-            if type(buffer) is Tensor and not buffer.requires_grad:
-                memo[id(buffer)] = buffer.clone()
-        for value in vars(module).values():
-            if type(value) in (OrderedDict, set) and not value:
-                memo[id(value)] = type(value)()
-    frozen = copy.deepcopy(network, memo).eval()
-    for parameter in frozen.parameters():
-        parameter.requires_grad_(False)
-        parameter.grad = None
-    for module in frozen.modules():
-        # In place, autograd has to copy what it needs for the backward pass: slower, and it can alter what was read.
-        if getattr(module, "inplace", False) is True:
-            module.inplace = False  # type: ignore[assignment]
-    return frozen
-
-
 def _folded(network: nn.Module, layers: Sequence[str], probe: Tensor) -> tuple[nn.Module, int]:
     """A copy with BatchNorm folded where the probe shows that a convolution feeds it, and how many were folded.
 
@@ -176,7 +148,7 @@ def _folded(network: nn.Module, layers: Sequence[str], probe: Tensor) -> tuple[n
     with torch.inference_mode():
         before = outputs_at(network, probe, layers)
         pairs = _conv_norm_pairs(network, probe, layers)
-    twin = copy.deepcopy(network)
+    twin = frozen_copy(network)
     modules = dict(twin.named_modules())
     for conv_name, norm_name in pairs:
         _fold_pair(twin, modules, conv_name, norm_name)
@@ -220,6 +192,7 @@ def _fold_pair(network: nn.Module, modules: dict[str, nn.Module], conv_name: str
     conv, norm = modules[conv_name], modules[norm_name]
     if (
         not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d))
+        or conv._parameters.get("weight") is None  # what works it out before each pass would do so again
         or norm.running_mean is None
         or norm.running_var is None
     ):

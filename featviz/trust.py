@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .copies import plain_copy
 from .occlusion import filled
 from .seeds import generator_for
 from .target import Target
@@ -118,7 +118,7 @@ def randomisation(target: Target, explain: Callable[[Target], Tensor], *, seed: 
     Hardt and Kim 2018, "Sanity Checks for Saliency Maps": cascading randomisation.
     """
     real = explain(target)
-    network = copy.deepcopy(target.model.network).eval()
+    network = plain_copy(target.model.network)
     generator = generator_for(seed, "random weights")
     stages, likeness = [], []
     for name, modules in _stages(network):

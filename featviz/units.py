@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -15,9 +16,11 @@ import torch
 from torch import Tensor
 
 from . import objectives
+from .address import CLASS, quoted_where_needed, split_place, taken_apart
 from .answer import refuse_features
+from .class_index import has_other_reading
 from .errors import UserError
-from .layers import OUTPUT, find_layers
+from .layers import OUTPUT, find_layer, find_layers, layer_names
 from .models import Model
 from .objectives import Objective, Place
 from .trunk import Trunk
@@ -39,16 +42,18 @@ class Unit:
     position: Place = None
     sign: Literal[1, -1] = 1
     vectors: str = ""
+    # Whether a class's number is written with a `#`, because it is another class's name too: no part of what it is.
+    numbered: bool = field(default=False, compare=False, repr=False)
 
     def __str__(self) -> str:
         sign = "-" if self.sign < 0 else ""
         if self.is_class and not self.vectors and self.position is None:
-            return f"{sign}class:{self.channel}"
+            return f"{sign}{CLASS}:{'#' if self.numbered else ''}{self.channel}"
         target = f"{self.vectors}#{self.channel}" if self.vectors else str(self.channel)
         place = "" if self.position is None else f"@{self.position}"
         if isinstance(self.position, tuple):
             place = f"@{self.position[0]},{self.position[1]}"
-        return f"{sign}{self.layer}:{target}{place}"
+        return f"{sign}{quoted_where_needed(self.layer, target)}:{target}{place}"
 
     @property
     def is_class(self) -> bool:
@@ -72,27 +77,29 @@ class Unit:
 
 
 def parse_units(text: str, model: Model) -> list[Unit]:
-    """Units named by one word: `LAYER:CHANNELS[@ROW,COL|@center]` or `class:NAME`; a leading `-` turns the sign.
+    """Units named by one word: `LAYER:CHANNELS[@ROW,COL|@center]` or `class:NAME[@...]`; a leading `-` turns the sign.
 
-    CHANNELS is a number, a range `0-31`, a list `0-31,40`, `*`, or `FILE.npy#ROWS` for directions; LAYER may be a glob;
-    NAME is a class's name or index. Raises `UserError` for words that name nothing, with the layer's number of channels
-    or the closest names.
+    CHANNELS is a number, a range `0-31`, a list `0-31,40`, `*`, or `FILE.npy#ROWS` for directions. LAYER is a layer's
+    name, `output` for what the network returns, or a glob; a name that is a layer's is never taken for a glob, and in
+    quotes, `'a:b':1`, for nothing else. NAME is a class's name or index, `#3` the index and `=NAME` the name where they
+    could be confused; of a network that returns maps, a class is its channel. Raises `UserError` for words that name
+    nothing, with the layer's number of channels or the closest names.
     """
-    match = re.fullmatch(r"(?P<sign>-?)(?P<layer>[^:@]+):(?P<channels>[^@]+)(@(?P<position>.+))?", text.strip())
-    if not match:
-        raise UserError(f"{text!r} is no unit; write LAYER:CHANNEL, LAYER:0-31,40, LAYER:*, LAYER:CHANNEL@ROW,COL or "
-                        "class:NAME.")  # fmt: skip
-    sign: Literal[1, -1] = -1 if match["sign"] else 1
-    if match["layer"] == "class":
-        return [_class_unit(text, match["channels"], sign, model)]
-    layers = find_layers(model.network, match["layer"])
+    known = {OUTPUT, *layer_names(model.network)}
+    address = taken_apart(text, known.__contains__, lambda glob: bool(fnmatch.filter(known - {OUTPUT}, glob)))
+    sign: Literal[1, -1] = -1 if address.negative else 1
+    if address.layer == CLASS and not address.exact:
+        return [_class_unit(text, address.target, sign, model)]
+    if address.exact:
+        find_layer(model.network, address.layer)
+    layers = [address.layer] if address.exact else find_layers(model.network, address.layer)
     trunk = Trunk(model, layers, fold=False)
     units = []
     for layer in layers:
         channels, rows, columns = trunk.map_size(layer)
-        file, _, numbers = match["channels"].rpartition("#")
+        file, _, numbers = address.target.rpartition("#")
         count = len(load_directions(file, layer, channels)) if file else channels
-        position = _position(match["position"], text, rows, columns)
+        position = _position(address.place, text, rows, columns)
         for channel in _channels(numbers, text, file or layer, count):
             units.append(Unit(layer, channel, position, sign, file))
     return units
@@ -113,11 +120,13 @@ def objective(units: Sequence[Unit], trunk: Trunk) -> Objective:
 
 def _class_unit(text: str, name: str, sign: Literal[1, -1], model: Model) -> Unit:
     refuse_features(model, text)
-    index = model.class_index(name)
+    whole, place = (name, None) if name.removeprefix("=") in model.labels else split_place(name)
+    index = model.class_index(whole)
     count, rows, columns = Trunk(model, [OUTPUT], fold=False).map_size(OUTPUT)
-    if rows * columns > 1 or index >= count:
+    if index >= count:
         raise UserError(f"{text!r}: {model.name} returns {count} x {rows} x {columns} numbers, not that class's logit.")
-    return Unit(OUTPUT, index, None, sign)
+    position, numbered = _position(place, text, rows, columns), has_other_reading(model.labels, index)
+    return Unit(OUTPUT, index, position, sign, numbered=numbered)
 
 
 def load_directions(file: str, layer: str, channels: int) -> np.ndarray:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from featviz.arguments import interpolation_name
 from featviz.models import Preprocess
 from featviz.seeds import generator_for
 
@@ -199,8 +200,7 @@ def view_boxes(size: tuple[int, int], how: Preprocess, number: int, count: int, 
 
 def cut(image: Image.Image, box: Box, how: Preprocess) -> Tensor:
     """The box of the image at the network's input size: uint8 (channels, h, w)."""
-    filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-    resample = filters.get(how.interpolation, Image.Resampling.BICUBIC)
+    resample = Image.Resampling[interpolation_name(how.interpolation).upper()]
     # reducing_gap speeds up large reductions; from 3 on Pillow's result is indistinguishable from the full filter.
     part = image.resize((how.size[1], how.size[0]), resample, box=box, reducing_gap=3.0)
     pixels = np.array(part if how.channels == 3 else part.convert("L"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from featviz.copies import plain_copy
 from featviz.errors import UserError
 from featviz.layers import OUTPUT, outputs_at
 from featviz.models import Model
@@ -117,7 +117,7 @@ class _Pooled(nn.Module):
 
     def __init__(self, model: Model, layer: str, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.trunk, self.layer = copy.deepcopy(model.network).eval(), layer
+        self.trunk, self.layer = plain_copy(model.network), layer
         self.layout = model.layouts.of(self.trunk, layer)
         self.head = nn.Linear(weight.shape[1], len(weight))
         with torch.no_grad():

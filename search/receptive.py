@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from featviz.copies import cpu_copy
 from featviz.layers import outputs_at
 from featviz.models import Model
 from featviz.trunk import Trunk
@@ -75,7 +75,7 @@ def receptive_fields(model: Model, layers: list[str]) -> dict[str, ReceptiveFiel
     less may matter. It takes as many forward passes as the input has rows and columns, or four where every position
     depends on everything; on the CPU, where a convolution does not smear NaN over neighbouring results.
     """
-    network = copy.deepcopy(model.network).eval().cpu()
+    network = cpu_copy(model.network)
     height, width = model.preprocess.size
     down = _reached(model, network, layers, height, 2)
     across = _reached(model, network, layers, width, 3)
@@ -172,7 +172,9 @@ def effective_size(model: Model, layer: str, images: Tensor, *, seed: int = 0) -
             seen = image[None].clone().to(trunk.device).requires_grad_()
             maps = trunk(seen)[layer]
             middle = maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2]
-            (middle * torch.randn(len(middle), generator=generator).to(middle)).sum().backward()  # type: ignore[no-untyped-call]
+            moved = (middle * torch.randn(len(middle), generator=generator).to(middle)).sum()
+            if moved.requires_grad:  # else its forward lets no gradient through, and all of the input may move it
+                moved.backward()  # type: ignore[no-untyped-call]
         own = torch.zeros(1) if seen.grad is None else seen.grad[0].square().sum(0).cpu()
         if own.isfinite().all() and own.sum() > 0:
             energy += own / own.sum()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from featviz.copies import cpu_copy
 from featviz.errors import UserError
 from featviz.layers import as_network, layer_names, named_layers, read
 from featviz.models import DEFAULT_MODEL, load_model, model_names
@@ -55,7 +55,7 @@ def _layer_table(name: str, weights: Path | None) -> list[dict[str, Any]]:
     model = load_model(name, weights=weights, device="cpu")
     height, width = model.preprocess.size
     names = layer_names(model.network)
-    network = copy.deepcopy(model.network).eval()
+    network = cpu_copy(model.network)
     with torch.inference_mode(), read(network, names) as outputs:
         network(as_network(torch.zeros(1, model.preprocess.channels, height, width), network))
     rows = []

@@ -132,6 +132,42 @@ def test_a_class_is_found_by_index_name_or_unique_beginning(lite0: Model) -> Non
         lite0.class_index(1000)
 
 
+def test_classes_of_one_name_are_told_by_number() -> None:
+    model = Model.wrap(conv_net(), labels=["cat", "dog", "Cat", "cat", "crane, bird", "crane, machine", "=x", "#1"])
+    with pytest.raises(UserError, match=r"2 classes are called 'cat': numbers 0 and 3\. Give the number: '#0'"):
+        model.class_index("cat")
+    with pytest.raises(UserError, match=r"numbers 4 and 5 \(4: 'crane, bird', 5: 'crane, machine'\)"):
+        model.class_index("crane")
+    assert model.class_index("Cat") == model.class_index("=Cat") == 2
+    assert model.class_index("#3") == model.class_index(3) == 3
+    assert model.class_index("==x") == 6
+    assert model.class_index("=#1") == 7
+    with pytest.raises(UserError, match="no class 'do'; the closest are 'dog'"):
+        model.class_index("=do")
+    with pytest.raises(UserError, match="classes 0 to 7"):
+        model.class_index("#8")
+    with pytest.raises(UserError, match="no class -1"):
+        model.class_index(-1)
+
+
+def test_a_number_that_is_another_classs_name_is_asked_back() -> None:
+    folders = Model.wrap(conv_net(), labels=sorted(map(str, range(12))))
+    with pytest.raises(UserError, match=r"class number 2 is called '10', and the class called '2' is number 4.*'=2'"):
+        folders.class_index("2")
+    assert (folders.class_index("#2"), folders.class_index("=2"), folders.class_index(2)) == (2, 4, 2)
+    assert folders.class_index("0") == folders.class_index("1") - 1 == 0  # both readings agree
+    stars = Model.wrap(conv_net(), labels=list("12345"))
+    with pytest.raises(
+        UserError, match="there is no class number 5, only 0 to 4, and the class called '5' is number 4"
+    ):
+        stars.class_index("5")
+    assert stars.class_index("0") == 0
+    assert Model.wrap(conv_net(), labels=["a", "b", "c"]).class_index("2") == 2
+    padded = Model.wrap(conv_net(), labels=["01", "02"])
+    with pytest.raises(UserError, match=r"'=01' for the name"):
+        padded.class_index("1")
+
+
 def test_a_model_without_labels_takes_an_index_only() -> None:
     model = Model.wrap(conv_net())
     assert model.class_index(3) == 3

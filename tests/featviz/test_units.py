@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
 from toys import toy_model
 
 from featviz.errors import UserError
 from featviz.models import Model
-from featviz.objectives import Activations
+from featviz.objectives import Activations, Place
+from featviz.target import Target
 from featviz.trunk import Trunk
 from featviz.units import Unit, objective, parse_units
 
@@ -80,3 +85,97 @@ def test_the_objective_of_units_reads_each_pictures_own_channel_and_sign() -> No
 def test_units_of_two_layers_make_no_single_objective() -> None:
     with pytest.raises(UserError, match="one layer"):
         objective([Unit("0", 0), Unit("3", 0)], Trunk(toy_model(), ["0", "3"]))
+
+
+class Named(nn.Module):
+    """A network of layers of these names, whose outputs are four numbers."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names
+        for name in names:
+            self.add_module(name, nn.Identity())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pooled = images.mean((2, 3))
+        values = torch.cat([pooled, pooled[:, :1]], 1)
+        for name in self.names:
+            values = self._modules[name](values)  # type: ignore[misc]
+        return values
+
+
+# Names from the signs that addresses are made of; `output` is what the network returns.
+NASTY = st.text(alphabet="a1:@*?[]!#'\" -,=/β", min_size=1, max_size=6) | st.sampled_from(
+    ["class", "class:a", "-a", "a:1", "a:1@0,0", "output:1", "'a'", "center"]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=st.lists(NASTY, min_size=1, max_size=4, unique=True),
+    channel=st.integers(0, 3),
+    place=st.sampled_from([None, "center", (0, 0)]),
+    sign=st.sampled_from([1, -1]),
+)
+def test_what_a_unit_prints_is_that_unit_again_whatever_its_layer_is_called(
+    names: list[str], channel: int, place: Place, sign: Literal[1, -1]
+) -> None:
+    model = Model.wrap(Named(*names), size=4)
+    for name in [*names, "output"]:
+        unit = Unit(name, channel, place, sign)
+        assert parse_units(str(unit), model) == [unit]
+
+
+def test_a_name_wins_over_a_glob_and_the_longest_over_shorter_ones() -> None:
+    model = Model.wrap(Named("q*", "qx", "a", "a:b", "[c]", "c", "w@1", "-n", "class", "output:1"), size=4)
+    read = {
+        "q*:1": ["q*"], "q?:1": ["q*", "qx"], "a:1": ["a"], "a:b:1": ["a:b"], "'a:b':1": ["a:b"], '"a":1': ["a"],
+        "[c]:1": ["[c]"], "w@1:1": ["w@1"], "-n:1": ["-n"], "'-n':1": ["-n"], "'class':1": ["class"],
+        "output:1": ["output"], "output:1:1": ["output:1"],
+    }  # fmt: skip
+    for text, layers in read.items():
+        assert [(unit.layer, unit.channel, unit.sign) for unit in parse_units(text, model)] == [
+            (layer, 1, 1) for layer in layers
+        ]
+    assert parse_units("-'a:b':1@center", model) == [Unit("a:b", 1, "center", -1)]
+    for text in ("'q?':1", "'a':9", "'nothing':1"):  # in quotes, no glob
+        with pytest.raises(UserError):
+            parse_units(text, model)
+    with pytest.raises(UserError) as caught:
+        parse_units("z:1", model)
+    assert "atlas layers network" not in str(caught.value)
+
+
+def test_a_file_of_directions_may_have_any_name(tmp_path: Path) -> None:
+    model = Model.wrap(Named("a", "a:b"), size=4)
+    file = tmp_path / "b:v@1,1#2.npy"
+    np.save(file, np.eye(4, dtype=np.float32))
+    for place in (None, "center"):
+        unit = Unit("a", 3, place, 1, str(file))  # type: ignore[arg-type]
+        assert parse_units(str(unit), model) == [unit]
+
+
+def test_a_class_of_a_network_of_maps_is_a_channel_of_what_it_returns() -> None:
+    labels = ["road", "sky", "car@1,1", "2"]
+    model = Model.wrap(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)).eval(), size=8, labels=labels)
+    assert parse_units("class:sky", model) == [Unit("output", 1)]
+    assert parse_units("-class:sky@2,3", model) == [Unit("output", 1, (2, 3), -1)]
+    assert parse_units("class:#1@center", model) == parse_units("output:1@center", model)
+    assert parse_units("class:car@1,1", model) == parse_units("class:=car@1,1", model) == [Unit("output", 2)]
+    assert parse_units("class:car@1,1@0,0", model) == [Unit("output", 2, (0, 0))]
+    with pytest.raises(UserError, match="outside the layer's map of 8 rows"):
+        parse_units("class:sky@8,0", model)
+    for text, value in {"class:sky": lambda m: m.mean((1, 2)), "class:sky@2,3": lambda m: m[:, 2, 3]}.items():
+        images, (unit,) = torch.rand(2, 3, 8, 8), parse_units(text, model)
+        wanted = model.network(model.preprocess.normalize(images))[:, 1]
+        assert torch.allclose(Target(model, unit)(images), value(wanted), atol=1e-5)
+
+
+def test_a_class_whose_number_is_another_ones_name_prints_so_that_it_can_be_read() -> None:
+    model = Model.wrap(Named("a"), size=4, labels=["1", "2", "3", "4"])
+    with pytest.raises(UserError, match="'#2' for the number or '=2' for the name"):
+        parse_units("class:2", model)
+    for text, number in {"class:#2": 2, "class:=2": 1, "-class:=4": 3}.items():
+        (unit,) = parse_units(text, model)
+        assert unit.channel == number
+        assert parse_units(str(unit), model) == [unit]
