@@ -16,6 +16,7 @@ from torchcam.methods import SmoothGradCAMpp
 from featviz.classifier import Classifier, feature_layer, without_classifier
 from featviz.copies import cpu_copy
 from featviz.errors import UserError
+from featviz.gradients import gradients_on
 from featviz.layout import Layout
 from featviz.models import Model
 from featviz.progress import Progress, silent
@@ -37,6 +38,7 @@ class NodeView:
     probability: float
 
 
+@gradients_on()
 def node_views(
     model: Model,
     classifier: Classifier,

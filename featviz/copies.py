@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -51,7 +51,7 @@ def plain_copy(network: nn.Module, *, memory_format: torch.memory_format = torch
 
     memory_format: of weights of four dimensions. Raises `UserError` for a network that keeps what cannot be copied.
     """
-    if any(isinstance(weight, (UninitializedBuffer, UninitializedParameter)) for weight in (*network.parameters(), *network.buffers())):
+    if any(is_lazy(weight) for weight in (*network.parameters(), *network.buffers())):
         raise UserError("the network has lazy layers, whose weights are there after a first pass only: run it once.")
     # Tensors made in inference mode could take part in no backward pass later.
     with torch.inference_mode(False), torch.no_grad():

@@ -149,7 +149,6 @@ def test_networks_of_other_types_take_and_give_float32(dtype: torch.dtype) -> No
         assert torch.allclose(maps, expected[name], **close)
     assert set(entered) == {seen}
     assert own_dtype(model.network) == dtype
-    assert featviz.maximize(model, "2:0", size=16, steps=1).scores.dtype == torch.float32
     # All that looks at a network otherwise.
     effects = ClassEffects(model, "2", torch.zeros(8))(images, torch.zeros(3, 1, 2, dtype=torch.long))
     usual = ClassEffects(Model.wrap(network, size=16), "2", torch.zeros(8))
@@ -159,3 +158,8 @@ def test_networks_of_other_types_take_and_give_float32(dtype: torch.dtype) -> No
     for maps in Target(model, Unit("output", 1)).maps("2", images):
         assert maps.dtype == torch.float32
     assert outputs_at(cpu_copy(model.network), images, ["output"])["output"].dtype == torch.float32
+
+
+def test_a_network_in_bfloat16_is_drawn() -> None:
+    model = Model.wrap(conv_net().to(torch.bfloat16), size=16)
+    assert featviz.maximize(model, "2:0", size=16, steps=1).scores.dtype == torch.float32
