@@ -107,7 +107,9 @@ def maximize(
     _check(height_width, steps, lr, attempts, starts, clip, patience)
     wanted = _Wanted.of(objective, count, keys, pictures)
     read = objective.layers if prior is None else (*dict.fromkeys(prior.layers + objective.layers),)
-    trunk = trunk or Trunk(model, read, precision=precision, compiled=compiled)
+    # At a place given by row and column, what is seen is the map of the size that the network was made for.
+    free = objective.free and (prior is None or prior.free)
+    trunk = trunk or Trunk(model, read, precision=precision, compiled=compiled, resizes=free)
     ascent = Ascent(
         trunk=trunk,
         objective=objective,
