@@ -119,6 +119,6 @@ def _resampled(positions: Tensor, grid: tuple[int, int], *, align_corners: bool)
     side = round(patches.shape[1] ** 0.5)
     if side * side != patches.shape[1]:
         raise ValueError(f"{positions.shape[1]} positions are no class token and a square of patches.")
-    square = patches.transpose(1, 2).unflatten(2, (side, side))
+    square = patches.transpose(1, 2).reshape(1, -1, side, side)
     other = F.interpolate(square.float(), grid, mode="bicubic", align_corners=align_corners).to(positions)
     return torch.cat([token, other.flatten(2).transpose(1, 2)], 1)

@@ -34,6 +34,7 @@ _ELEMENTWISE = re.compile(
 )
 # What opens and shuts: x times one of these of x is a function that falls first; x times x is none.
 _GATE = re.compile(r"(Sigmoid|Tanh|Erf|Hardtanh|Hardsigmoid|Clamp)Backward\d*")
+_SCALED = ("MulBackward0", "DivBackward0", "CloneBackward0", "ToCopyBackward0")
 # A gate written out has fewer steps; the limit ends the search in long graphs.
 _DEEPEST = 16
 # A channel is what is climbed where it gets so much of the gradient that the layer gets.
@@ -141,7 +142,10 @@ def _multiples(edge: Edge) -> Iterator[tuple[Node, int]]:
             return
         yield edge[0], edge[1]
         inputs = [each for each in edge[0].next_functions if each[0] is not None]
-        if edge[0].name() not in ("MulBackward0", "DivBackward0", "CloneBackward0", "ToCopyBackward0") or len(inputs) != 1:
+        if (
+            edge[0].name() not in ("MulBackward0", "DivBackward0", "CloneBackward0", "ToCopyBackward0")
+            or len(inputs) != 1
+        ):
             return
         edge = inputs[0]
 
@@ -160,7 +164,7 @@ def _made_of(edge: Edge, source: tuple[Node, int], depth: int = 0) -> tuple[bool
 def _factor(direct: Edge, source: tuple[Node, int]) -> float | Tensor:
     if direct == source or direct[0] is None:
         return 1.0
-    shape = direct[0]._input_metadata[direct[1]]  # type: ignore[attr-defined]
+    shape = direct[0]._input_metadata[direct[1]]
     one = torch.ones(shape.shape, dtype=shape.dtype, device=shape.device)
     return _grad(GradientEdge(direct[0], direct[1]), GradientEdge(*source), one)
 

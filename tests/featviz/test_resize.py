@@ -128,10 +128,10 @@ def test_neither_larger_images_nor_other_networks_get_a_twin() -> None:
 def test_pictures_are_drawn_small_and_judged_by_the_network_as_it_came() -> None:
     model = _model(_timm())
     wish = channel("blocks.1", [0, 1])
-    made = maximize(model, wish, size=40, steps=12)
+    made = maximize(model, wish, size=40, steps=12, chunk=2)
     by_hand = Trunk(model, ["blocks.1"])(made.images.float() / 255)["blocks.1"].mean((2, 3))
     assert made.clean.tolist() == pytest.approx([float(by_hand[0, 0]), float(by_hand[1, 1])], abs=1e-5)
-    enlarged = maximize(model, wish, size=40, steps=12, trunk=Trunk(model, ["blocks.1"]))
+    enlarged = maximize(model, wish, size=40, steps=12, chunk=2, trunk=Trunk(model, ["blocks.1"]))
     assert not torch.equal(made.images, enlarged.images)  # another network size drew them
 
 
@@ -141,4 +141,4 @@ def test_a_place_by_row_and_column_is_one_of_the_networks_own_map() -> None:
     assert not at_own.free
     assert not on("blocks.1", lambda maps: maps[:, 0, 7, 6]).free
     assert not (at_own + channel("blocks.1", [1])).free
-    assert maximize(model, at_own, size=40, steps=2).clean.isfinite().all()
+    assert maximize(model, at_own, size=40, steps=2, chunk=1).clean.isfinite().all()
