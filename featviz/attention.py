@@ -1,4 +1,4 @@
-"""What a network's attention says of where a unit looks: attention rolled out, with and without the unit's derivative."""
+"""Where a unit looks by a network's attention: rolled out, with and without the unit's derivative."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,12 +24,19 @@ def layer_names(network: nn.Module) -> list[str]:
 OUTPUT = "output"
 
 
+def split_token(name: str) -> tuple[str, str]:
+    """A layer's name and the class or register token that is read of it, `cls` or `register0`; '' for its patches."""
+    match = re.fullmatch(r"(.+)@(cls|register\d{1,3})", name)
+    return (match[1], match[2]) if match else (name, "")
+
+
 def find_layer(network: nn.Module, name: str) -> nn.Module:
     """The module with this dotted name, or the network itself for `output`, where no module has that name.
 
     Raises `UserError` naming the three closest when there is none.
     """
     modules = {OUTPUT: network, **dict(network.named_modules())}
+    name = name if name in modules else split_token(name)[0]
     if not name or name not in modules:
         raise unknown("layer", name, layer_names(network), "`atlas layers` lists them all.")
     module: nn.Module = modules[name]

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .errors import UserError
-from .layers import Layout, find_layer, infer_layout, outputs_at
+from .layers import Layout, find_layer, infer_layout, outputs_at, split_token
 from .models import Model
 from .resize import patched_size, resized
+from .tokens import of_token
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -83,7 +84,9 @@ class Trunk:
         layouts = self._layouts.get(size)
         if layouts is None:
             layouts = self._layouts[size] = {
-                name: infer_layout(self.network, name, output, batch=len(images), size=size)
+                name: of_token(
+                    infer_layout(self.network, name, output, batch=len(images), size=size), self.network, name
+                )
                 for name, output in outputs.items()
             }
         return {name: _full(layouts[name].maps(output)) for name, output in outputs.items()}
@@ -158,6 +161,7 @@ def _compile_parts(network: nn.Module, layers: Sequence[str], prefix: str = "") 
 
     A compiled part ignores hooks that come later, so what is read by a hook stays as it is.
     """
+    layers = [split_token(layer)[0] for layer in layers]
     for name, part in network.named_children():
         path = f"{prefix}{name}"
         holds_layer = any(layer == path or layer.startswith(f"{path}.") for layer in layers)

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from . import objectives
 from .errors import UserError
-from .layers import OUTPUT, find_layers
+from .layers import OUTPUT, find_layers, split_token
 from .models import Model
 from .objectives import Objective, Place
+from .tokens import at_token, is_token
 from .trunk import Trunk
 
 # Python reads no number of more than some thousand digits.
@@ -30,7 +31,8 @@ class Unit:
     """One channel of a layer (its spatial mean), or one neuron where `position` is set; `sign` -1: its opposite.
 
     `position`: (row, column) in the layer's map, `center`, or None for the whole channel. `vectors`: a .npy file of
-    directions (n, c); `channel` is then the row of the direction. A class is a channel of the layer `output`.
+    directions (n, c); `channel` is then the row of the direction. A class is a channel of the layer `output`; a class
+    or register token's channel, written `LAYER:CHANNEL@cls`, is one of the layer `LAYER@cls` (see `tokens`).
     """
 
     layer: str
@@ -47,7 +49,8 @@ class Unit:
         place = "" if self.position is None else f"@{self.position}"
         if isinstance(self.position, tuple):
             place = f"@{self.position[0]},{self.position[1]}"
-        return f"{sign}{self.layer}:{target}{place}"
+        layer, token = split_token(self.layer)
+        return f"{sign}{layer}:{target}{f'@{token}' if token else place}"
 
     @property
     def is_class(self) -> bool:
@@ -71,7 +74,7 @@ class Unit:
 
 
 def parse_units(text: str, model: Model) -> list[Unit]:
-    """Units named by one word: `LAYER:CHANNELS[@ROW,COL|@center]` or `class:NAME`; a leading `-` turns the sign.
+    """Units named by one word: `LAYER:CHANNELS[@ROW,COL|@center|@cls|@register0]` or `class:NAME`; `-` turns the sign.
 
     CHANNELS is a number, a range `0-31`, a list `0-31,40`, `*`, or `FILE.npy#ROWS` for directions; LAYER may be a glob;
     NAME is a class's name or index. Raises `UserError` for words that name nothing, with the layer's number of channels
@@ -84,14 +87,16 @@ def parse_units(text: str, model: Model) -> list[Unit]:
     sign: Literal[1, -1] = -1 if match["sign"] else 1
     if match["layer"] == "class":
         return [_class_unit(text, match["channels"], sign, model)]
-    layers = find_layers(model.network, match["layer"])
+    layers, place = find_layers(model.network, match["layer"]), match["position"]
+    if is_token(place):
+        layers, place = at_token(layers, place), None
     trunk = Trunk(model, layers, fold=False)
     units = []
     for layer in layers:
         channels, rows, columns = trunk.map_size(layer)
         file, _, numbers = match["channels"].rpartition("#")
         count = len(load_directions(file, layer, channels)) if file else channels
-        position = _position(match["position"], text, rows, columns)
+        position = _position(place, text, rows, columns)
         for channel in _channels(numbers, text, file or layer, count):
             units.append(Unit(layer, channel, position, sign, file))
     return units
@@ -173,7 +178,7 @@ def _position(text: str | None, whole: str, rows: int, columns: int) -> Place:
         return "center"
     match = re.fullmatch(rf"({_NUMBER}),({_NUMBER})", text)
     if not match:
-        raise UserError(f"{text!r} in {whole!r} is no position; write ROW,COL or center.")
+        raise UserError(f"{text!r} in {whole!r} is no position; write ROW,COL, center, or of tokens cls or register0.")
     row, column = int(match[1]), int(match[2])
     if row >= rows or column >= columns:
         raise UserError(f"{whole!r} lies outside the layer's map of {rows} rows and {columns} columns.")
