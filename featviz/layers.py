@@ -46,6 +46,9 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
 def find_layers(network: nn.Module, pattern: str) -> list[str]:
     """Names that match a dotted name or a glob such as `blocks.*`, in the order of definition."""
     found = [name for name in layer_names(network) if fnmatch.fnmatchcase(name, pattern)]
+    layer, token = split_token(pattern)
+    if not found and token:
+        return [f"{name}@{token}" for name in find_layers(network, layer)]
     if not found:
         raise unknown("layer", pattern, layer_names(network), "`atlas layers` lists them all.")
     return found

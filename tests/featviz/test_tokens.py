@@ -9,6 +9,7 @@ from torch import nn
 from toys import Positions, toy_model
 
 from featviz.errors import UserError
+from featviz.layers import find_layer, find_layers
 from featviz.maximize import maximize
 from featviz.models import Model
 from featviz.trunk import Trunk
@@ -66,6 +67,14 @@ def test_a_class_tokens_channel_is_drawn() -> None:
     by_hand = Trunk(model, ["blocks.1@cls"])(made.images.float() / 255)["blocks.1@cls"][0, 3, 0, 0]
     assert float(by_hand) == pytest.approx(float(made.clean), abs=1e-5)
     assert by_hand > grey + 0.2
+
+
+def test_a_tokens_address_is_a_layers_name() -> None:
+    model = _model()
+    assert find_layers(model.network, "blocks.?@cls") == ["blocks.0@cls", "blocks.1@cls"]
+    assert find_layer(model.network, "blocks.1@cls") is find_layer(model.network, "blocks.1")
+    with pytest.raises(UserError, match="no layer"):
+        find_layers(model.network, "blocks.1@here")
 
 
 def test_layers_without_tokens_say_so() -> None:
