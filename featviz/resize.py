@@ -67,7 +67,11 @@ def _change(module: Any) -> Change | None:
 
 
 def _patch(module: Any) -> tuple[int, int] | None:
-    """(height, width) of a patch, by what the libraries call it, else by the convolution that cuts the patches."""
+    """(height, width) of a patch: by the grid that it says, by what the libraries call it, else by the convolution."""
+    embedding = getattr(module, "patch_embed", None)
+    whole, grid = getattr(embedding, "img_size", None), getattr(embedding, "grid_size", None)
+    if whole and grid:  # behind convolutions, a patch of the image is more than one of the map
+        return whole[0] // grid[0], whole[1] // grid[1]
     for owner in (module, getattr(module, "patch_embed", None), getattr(module, "patch_embeddings", None)):
         said = getattr(owner, "patch_size", None)
         if isinstance(said, int) and said > 0:
