@@ -52,7 +52,7 @@ class Certificate:
     interpretability score, where the unit's opposite is drawn too. None of them alone is quality.
 
     `label`: the class's name, else empty; `facet`: number of the picture among several of one unit, from 1;
-    `rescued`: steps at which no gradient reached it.
+    `rescued`: steps at which no gradient of its own raised it.
     """
 
     unit: str
