@@ -38,7 +38,7 @@ from .stages import Clock
 
 ALL = "all"
 # Methods whose map is of places, in which the thing itself can be boxed.
-_BOXED = ("cam", "gradcam", "gradcampp", "smoothgradcampp", "occlusion")
+_BOXED = ("cam", "gradcam", "gradcampp", "smoothgradcampp", "occlusion", "rollout", "attention")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _check(target: Target, view: Tensor, names: Sequence[str], settings: Explain
     check_squares(size, settings.size or max(1, size // 6), settings.stride)
     filled(view[None], settings.fill)
     for name in names if not every else ():
-        if name in ("cam", "gradcam", "gradcampp"):
+        if name in ("cam", "gradcam", "gradcampp", "rollout", "attention"):
             attribution(target, view, name, **settings.options(name))
         elif name == "probability" and target.probabilities(view[None]) is None:
             attribution(target, view, name, size=size, stride=size)

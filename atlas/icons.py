@@ -120,7 +120,7 @@ class _IconDrawing:
         measure = cosine(self.layer, means @ whitening)
         if self.channels is not None:
             wish, measure = (within(each, self.layer, self.channels) for each in (wish, measure))
-        trunk = Trunk(model, [self.layer], precision=self.precision, compiled=self.compiled)
+        trunk = Trunk(model, [self.layer], precision=self.precision, compiled=self.compiled, resizes=True)
         clean = Trunk(model, [self.layer], fold=False)
 
         # A worker elsewhere is given one job after the other: what was found by trying holds for all.

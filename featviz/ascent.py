@@ -13,6 +13,7 @@ from .canvas import Canvas, CanvasMaker
 from .gradients import backward_told, check_gradient, flat_refused
 from .objectives import Activations, Objective
 from .rectifiers import LeakyGradients
+from .rising import rising
 from .robust import robust_score
 from .transforms import Transform, at
 from .trunk import Trunk
@@ -92,23 +93,27 @@ class Ascent:
         self, images: Tensor, views: Tensor, index: Tensor
     ) -> tuple[Tensor, tuple[Tensor | None, Tensor | None], Tensor]:
         """Scores (n,), the ascent's gradients at the images and at the views, and which pictures had to be rescued."""
-        scores, at_images, at_views = self._pass(images, views, index)
+        scores, at_images, at_views, fallen = self._pass(images, views, index)
         if at_views is None:
             return scores, (at_images, None), torch.zeros(len(images), dtype=torch.bool, device=images.device)
         shut = at_views.flatten(1).abs().amax(1) == 0
         if shut.any():
             with LeakyGradients():
-                _, _, leaky = self._pass(images, views, index)
+                _, _, leaky, _ = self._pass(images, views, index)
             if leaky is not None:
                 at_views = torch.where(shut[:, None, None, None], leaky, at_views)
-        return scores, (at_images, at_views), shut
+        return scores, (at_images, at_views), shut | fallen
 
-    def _pass(self, images: Tensor, views: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _pass(
+        self, images: Tensor, views: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+        """Scores (n,), the gradients at images and views, and (n,) where the unit's own function only fell."""
         shown, seen = (tensor.detach().requires_grad_() for tensor in (images, views))
         pictures = shown[:, :-1] if self.alpha else shown
         maps = self.trunk(seen)
         check_gradient(maps, self.trunk.name)
         acts = Activations(maps, pictures, index)
+        climbed = [rising(acts.maps[layer]) for layer in self.objective.layers]
         scores = self.objective(acts)
         wish = scores
         if self.prior is not None:
@@ -120,7 +125,11 @@ class Ascent:
         if wish.requires_grad:
             with backward_told(self.trunk.name):
                 (-wish.sum()).backward()  # type: ignore[no-untyped-call]
-        return scores.detach(), shown.grad, seen.grad
+        fallen = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        for each in climbed:
+            if each is not None and each.shut is not None:
+                fallen = fallen | each.shut
+        return scores.detach(), shown.grad, seen.grad, fallen
 
     def _robust(self, canvas: Canvas, index: Tensor) -> Tensor:
         """The robust scores (n,) of the pictures as they are now."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from .attention import gradient_rollout, rollout
 from .cam import cam, grad_cam, grad_cam_pp, smooth_grad_cam_pp
 from .errors import unknown
 from .models import Model
@@ -59,6 +60,8 @@ METHODS: Mapping[str, Known] = {
     "gradcam": Known(grad_cam, False, "Grad-CAM"),
     "gradcampp": Known(grad_cam_pp, False, "Grad-CAM++"),
     "smoothgradcampp": Known(smooth_grad_cam_pp, False, "Smooth Grad-CAM++"),
+    "rollout": Known(rollout, False, "Attention rollout"),
+    "attention": Known(gradient_rollout, False, "Attention, by its derivative"),
 }
 
 

@@ -17,10 +17,14 @@ from .mis import Queries
 from .models import Model
 from .objectives import look
 from .path_similarity import NaturalPath, Step, path_similarity
+from .rising import falls
 from .robust import robust_views
 from .spectrum import slopes
 from .trunk import Trunk
 from .units import Unit
+
+# Behind a GELU and its like a unit is shut where it does not exceed this: its floor lies below 0, and 0 far down.
+_SHUT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,14 @@ class Certificate:
     Against a data set, else None: `dataset_max`: the highest activation, over the very same views, of the few images
     that excite the unit the most; `gain`: activation / dataset_max, where that is above 0. By clean passes:
     `clean_max`, the highest of all images; `z`: (clean - median) / (clean_max - median), which a signed unit needs;
-    `percentile`: share of images below it, in percent; `dead`: it does not exceed the data set's median;
+    `percentile`: share of images below it, in percent; `dead`: it does not exceed the data set's median, or, also
+    without a data set, its unit comes out of a function such as GELU and is above 0 at no place;
     `slope_error`: distance of the slope from the images' mean; `path_similarity`: layer -> how like the path of the
     images that excite the unit the picture's own path through the network is; `mis`, `mis_accuracy`: mechanistic
     interpretability score, where the unit's opposite is drawn too. None of them alone is quality.
 
     `label`: the class's name, else empty; `facet`: number of the picture among several of one unit, from 1;
-    `rescued`: steps at which no gradient reached it.
+    `rescued`: steps at which no gradient of its own raised it.
     """
 
     unit: str
@@ -132,6 +137,9 @@ def certify(
     known = math.isfinite(clean) and math.isfinite(activation)
     every = look(maps[unit.layer], unit.position)[0].float().cpu()
     rank, selectivity = _place(unit, every, reference) if known else (None, None)
+    against = _against(activation, clean, reference) if known else {"dead": True}
+    if _shut(unit, maps[unit.layer], trunk, image):
+        against["dead"] = True
     slope = float(slopes(image.cpu()))
     path = None if reference is None else reference.path
     return Certificate(
@@ -148,7 +156,7 @@ def certify(
         contrast=float(contrast(image.cpu()).mean()),
         saturation=float(saturation(image.cpu())[0]),
         natural=_natural(image[0].cpu(), reference),
-        **(_against(activation, clean, reference) if known else {"dead": True}),
+        **against,
         slope_error=None if reference is None or reference.slope is None else abs(slope - reference.slope),
         path_similarity=None if path is None else path_similarity(_means(maps, path), path),
         facet=facet,
@@ -204,6 +212,14 @@ def _against(activation: float, clean: float, reference: Reference | None) -> di
         # Not above the median: of a unit behind a rectifier that never opens, both are 0.
         "dead": not clean > median,
     }
+
+
+def _shut(unit: Unit, maps: Tensor, trunk: Trunk, image: Tensor) -> bool:
+    """Whether the picture leaves a unit that comes out of GELU or its like shut at every place."""
+    if unit.vectors or unit.sign < 0:
+        return False
+    seen = maps if unit.position is None else look(maps, unit.position)[..., None, None]
+    return float(seen[:, unit.channel].max()) <= _SHUT and falls(trunk, unit.layer, image)
 
 
 def _means(maps: Mapping[str, Tensor], path: NaturalPath) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -36,6 +37,12 @@ def named_layers(network: nn.Module) -> dict[str, nn.Module]:
     return {f".{name}" if name == OUTPUT else name: module for name, module in network.named_modules() if name}
 
 
+def split_token(name: str) -> tuple[str, str]:
+    """A layer's name and the class or register token that is read of it, `cls` or `register0`; '' for its patches."""
+    match = re.fullmatch(r"(.+)@(cls|register\d{1,3})", name)
+    return (match[1], match[2]) if match else (name, "")
+
+
 def find_layer(network: nn.Module, name: str) -> nn.Module:
     """The module with this layer name, or the network itself for `output`.
 
@@ -44,9 +51,10 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     if name == OUTPUT:
         return network
     modules = named_layers(network)
-    if name not in modules:
+    own = name if name in modules else split_token(name)[0]
+    if own not in modules:
         raise unknown("layer", name, layer_names(network), LISTED)
-    return modules[name]
+    return modules[own]
 
 
 def as_network(inputs: Tensor, network: nn.Module) -> Tensor:
@@ -61,6 +69,9 @@ def find_layers(network: nn.Module, pattern: str) -> list[str]:
     if pattern in names:  # a name may hold what a glob takes for its own
         return [pattern]
     found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    layer, token = split_token(pattern)
+    if not found and token:
+        return [f"{name}@{token}" for name in find_layers(network, layer)]
     if not found:
         raise unknown("layer", pattern, names, LISTED)
     return found

@@ -44,7 +44,7 @@ def likeness(model: Model, layer: str, photographs: Sequence[Tensor]) -> Objecti
             away.append((distance / spread).mean(1))
         return -torch.stack(away).mean(0)
 
-    return Objective(tuple(layers), score, len(photographs))
+    return Objective(tuple(layers), score, len(photographs), free=True)
 
 
 def _quantiles(values: Tensor) -> Tensor:

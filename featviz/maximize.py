@@ -36,9 +36,10 @@ class Pictures:
 
     `images`: (n, channels, h, w) uint8, as a PNG holds them; `scores`: (n,) the objective of those 8-bit images, its
     mean over `robust_views`; `clean`: (n,) in one pass of the images as they are; `attempts`: (n,) which attempt was
-    kept; `rescued`: (n,) steps at which no gradient reached the picture and one was let through shut rectifiers. Where
-    asked for, else None: `alpha`: (n, h, w) uint8, opacity; `importance`: (n, h, w) float32, the mean size of the
-    gradient over all steps, its largest value 1.
+    kept; `rescued`: (n,) steps at which no gradient reached the picture and one was let through shut rectifiers, or at
+    which the unit's own function, a GELU or its like, fell at every place and was taken to rise. Where asked for, else
+    None: `alpha`: (n, h, w) uint8, opacity; `importance`: (n, h, w) float32, the mean size of the gradient over all
+    steps, its largest value 1.
     """
 
     images: Tensor
@@ -96,7 +97,8 @@ def maximize(
     the one made here. watch: called with a `Moment` after every step.
 
     A picture that gets no gradient because its unit's rectifiers are shut gets one through `LeakyGradients`, at the
-    steps at which that is so. Where the device runs out of memory, the micro-batch is halved, with a warning.
+    steps at which that is so; a unit that comes out of a GELU or its like rises where that falls (see `rising`). Where
+    the device runs out of memory, the micro-batch is halved, with a warning.
 
     Raises `UserError` for settings out of range and for an objective that returns a wrong shape.
     """
@@ -109,7 +111,9 @@ def maximize(
     _check(height_width, steps, lr, attempts, starts, clip, patience)
     wanted = _Wanted.of(objective, count, keys, pictures)
     read = objective.layers if prior is None else (*dict.fromkeys(prior.layers + objective.layers),)
-    trunk = trunk or Trunk(model, read, precision=precision, compiled=compiled)
+    # At a place given by row and column, what is seen is the map of the size that the network was made for.
+    free = objective.free and (prior is None or prior.free)
+    trunk = trunk or Trunk(model, read, precision=precision, compiled=compiled, resizes=free)
     ascent = Ascent(
         trunk=trunk,
         objective=objective,

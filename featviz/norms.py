@@ -40,7 +40,7 @@ def familiarity(model: Model, layers: Sequence[str]) -> Objective | None:
             away.append(distance.square().clamp(max=_MOST).mean(1))
         return -torch.stack(away).mean(0)
 
-    return Objective(tuple(remembered), score)
+    return Objective(tuple(remembered), score, free=True)
 
 
 def _narrowest(model: Model, layers: Sequence[str]) -> list[tuple[str, nn.BatchNorm2d]]:

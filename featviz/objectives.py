@@ -34,13 +34,15 @@ class Objective:
     """What a picture is to excite: `score` maps `Activations` of n pictures to (n,) scores, higher is better.
 
     `layers`: the layers it reads; `count`: how many pictures it describes, None if it is the same for any number;
-    `group`: so many consecutive pictures are drawn together, because their scores depend on each other.
+    `group`: so many consecutive pictures are drawn together, because their scores depend on each other; `free`: it
+    means the same on maps of any size, as a mean or the centre does, and a row and column does not.
     """
 
     layers: tuple[str, ...]
     score: Callable[[Activations], Tensor]
     count: int | None = None
     group: int = 1
+    free: bool = False
 
     def __call__(self, activations: Activations) -> Tensor:
         """Scores (n,); raises `UserError` when the score function returns any other shape."""
@@ -56,7 +58,8 @@ class Objective:
             raise UserError(f"objectives of {self.count} and {other.count} pictures cannot be added.")
         layers = tuple(dict.fromkeys(self.layers + other.layers))
         group = math.lcm(self.group, other.group)
-        return Objective(layers, lambda acts: self(acts) + other(acts), counts.pop() if counts else None, group)
+        count = counts.pop() if counts else None
+        return Objective(layers, lambda acts: self(acts) + other(acts), count, group, self.free and other.free)
 
     def __mul__(self, factor: float) -> Objective:
         return replace(self, score=lambda acts: self(acts) * factor)
@@ -100,7 +103,7 @@ def channel(
         chosen = wanted.to(acts.index.device)[acts.index]
         return values.gather(1, chosen[:, None])[:, 0] * factors.to(values)[acts.index]
 
-    return Objective((layer,), score, len(wanted))
+    return Objective((layer,), score, len(wanted), free=not isinstance(at, tuple))
 
 
 def neuron(layer: str, channels: int | Sequence[int], *, at: Place = "center") -> Objective:
@@ -115,7 +118,7 @@ def class_logit(classes: int | Sequence[int]) -> Objective:
 
 def deepdream(layer: str) -> Objective:
     """More of whatever the layer sees already: the mean of its squared activations. Mordvintsev et al. 2015."""
-    return on(layer, lambda maps: maps.square().mean((1, 2, 3)))
+    return replace(on(layer, lambda maps: maps.square().mean((1, 2, 3))), free=True)
 
 
 def dot(layer: str, vectors: Tensor, *, at: Place = None) -> Objective:
@@ -128,7 +131,7 @@ def dot(layer: str, vectors: Tensor, *, at: Place = None) -> Objective:
         h = look(acts.maps[layer], at)
         return (h * vectors.to(h)[acts.index]).sum(1)
 
-    return Objective((layer,), score, len(vectors))
+    return Objective((layer,), score, len(vectors), free=not isinstance(at, tuple))
 
 
 def direction(
@@ -160,7 +163,7 @@ def direction(
         strength: Tensor = dot * cos.clamp(min=floor).pow(power)
         return strength
 
-    return Objective((layer,), score, len(vectors))
+    return Objective((layer,), score, len(vectors), free=not isinstance(at, tuple))
 
 
 def cosine(layer: str, vectors: Tensor, *, at: Place = "center") -> Objective:
@@ -171,7 +174,7 @@ def cosine(layer: str, vectors: Tensor, *, at: Place = "center") -> Objective:
         h = look(acts.maps[layer], at)
         return torch.nn.functional.cosine_similarity(h, unit_vectors.to(h)[acts.index], dim=1)
 
-    return Objective((layer,), score, len(vectors))
+    return Objective((layer,), score, len(vectors), free=not isinstance(at, tuple))
 
 
 def diversity(layer: str, group: int) -> Objective:
@@ -188,7 +191,7 @@ def diversity(layer: str, group: int) -> Objective:
         alike: Tensor = together @ together.transpose(1, 2)
         return ((1 - alike.sum(2)) / (group - 1)).flatten()
 
-    return Objective((layer,), score, group=_checked_group(group))
+    return Objective((layer,), score, group=_checked_group(group), free=True)
 
 
 def diverse(objective: Objective, layer: str, group: int, *, strength: float = 1.0) -> Objective:
@@ -204,7 +207,7 @@ def diverse(objective: Objective, layer: str, group: int, *, strength: float = 1
         return wanted + strength * wanted.detach().abs() * unlike(acts)
 
     layers = tuple(dict.fromkeys(objective.layers + unlike.layers))
-    return Objective(layers, score, objective.count, math.lcm(objective.group, group))
+    return Objective(layers, score, objective.count, math.lcm(objective.group, group), objective.free)
 
 
 def alignment(layer: str, group: int, *, decay: float = 0.3) -> Objective:
@@ -225,7 +228,7 @@ def alignment(layer: str, group: int, *, decay: float = 0.3) -> Objective:
         # Cloned, for a backward pass takes no tensor that was made in a caller's inference mode.
         return -(differences * weights.clone().to(maps)).sum(2).flatten()
 
-    return Objective((layer,), score, group=_checked_group(group))
+    return Objective((layer,), score, group=_checked_group(group), free=True)
 
 
 def _checked_group(group: int) -> int:

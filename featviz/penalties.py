@@ -37,7 +37,7 @@ def total_variation(*, power: float = 1.0) -> Objective:
         across = acts.images.diff(dim=3).abs().pow(power)
         return down.sum((1, 2, 3)) + across.sum((1, 2, 3))
 
-    return Objective((), score)
+    return Objective((), score, free=True)
 
 
 def blur() -> Objective:
@@ -73,4 +73,4 @@ def boundary(*, width: int = 5, value: float = 0.5) -> Objective:
 
 
 def _on_images(values: Callable[[Tensor], Tensor]) -> Objective:
-    return Objective((), lambda acts: values(acts.images).sum((1, 2, 3)))
+    return Objective((), lambda acts: values(acts.images).sum((1, 2, 3)), free=True)

@@ -74,7 +74,7 @@ class BackwardRule(TorchFunctionMode):
         rest = {key: value for key, value in kwargs.items() if key != "inplace"}
         bounds = tuple(argument for argument in args[1:] if not isinstance(argument, bool))
         plain = function if function is F.relu else lambda x: function(x, *bounds, **rest)
-        result: Tensor = _Ruled.apply(args[0], plain, self.rule)
+        result: Tensor = _Ruled.apply(args[0], plain, self.rule, function is F.hardswish)
         return args[0].copy_(result) if in_place else result
 
 
@@ -102,11 +102,16 @@ def _leaky(gradient: Tensor, slope: Tensor, above: Tensor) -> Tensor:
     return gradient * shut.mul_(LEAK).add_(slope)
 
 
+def rise(gradient: Tensor, slope: Tensor, above: Tensor) -> Tensor:
+    """The rule for a function that falls before it rises: its slope counts as at least a tenth."""
+    return gradient * slope.clamp(min=LEAK)
+
+
 class _Ruled(torch.autograd.Function):
     """f(x), whose gradient is the rule's."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], rule: Rule) -> Tensor:
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], rule: Rule, falls: bool) -> Tensor:
         if function is F.relu:  # by far the most frequent: what is above 0 has a slope of 1, all else of 0
             result = F.relu(x)
             ctx.save_for_backward(result.sign())
@@ -118,10 +123,11 @@ class _Ruled(torch.autograd.Function):
             # A bit for each value, not the input itself: the network may change that in place.
             ctx.save_for_backward(slope, x > 0)
         ctx.rule = rule
+        ctx.falls = falls  # for `rising`, which looks for such functions
         return result.detach()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         slope, *others = ctx.saved_tensors
         above = others[0] if others else slope
-        return ctx.rule(gradients[0], slope, above), None, None
+        return ctx.rule(gradients[0], slope, above), None, None, None

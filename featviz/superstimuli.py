@@ -168,7 +168,9 @@ class _GroupDrawing:
     @cached_property
     def block(self) -> int:
         """Units of one micro-batch."""
-        size = Trunk(self.model, [self.group[0].layer], fold=False).input_size(self.size)
+        unit = self.group[0]
+        trunk = Trunk(self.model, [unit.layer], fold=False, resizes=not isinstance(unit.position, tuple))
+        size = trunk.input_size(self.size)
         facets = self.drawing.diversity
         return whole_groups(chunk_for(size, self.model.device), facets) // facets
 
@@ -238,7 +240,9 @@ def _objective(
         like = LIKENESS * likeness(model, layer, [photographs[unit] for unit in each])
         prior = like if prior is None else prior + like
     layers = dict.fromkeys([*(prior.layers if prior else ()), texture, layer])
-    trunk = Trunk(model, list(layers), precision=drawing.precision, compiled=drawing.compiled)
+    # A place by its row and column is one of the map of the size that the network was made for.
+    free = not isinstance(group[0].position, tuple)
+    trunk = Trunk(model, list(layers), precision=drawing.precision, compiled=drawing.compiled, resizes=free)
     if drawing.diversity == 1:
         return objective(group, trunk), prior, trunk
     return diverse(objective(each, trunk), texture, drawing.diversity), prior, trunk

@@ -15,9 +15,11 @@ from .errors import UserError
 from .forward import out_of_memory as out_of_memory
 from .forward import told
 from .gradients import gradients_on
-from .layers import find_layer, outputs_at
+from .layers import find_layer, outputs_at, split_token
 from .layout import Layout
 from .models import Model
+from .resize import patched_size, resized
+from .tokens import of_token
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -32,6 +34,8 @@ class Trunk:
     convolution before it (checked at the layers, exact to 1e-4, else left as it was). The forward pass stops at the
     last layer. Images of a size that the network does not take are resized to the size it was made for.
 
+    resizes: smaller images than those that the network takes go through a twin of it for whole patches of about their
+    size, where it is a vision transformer (see `resize`), which costs far less; maps then have fewer places.
     precision: `bfloat16` runs the network under autocast; activations come back in float32 all the same. compiled: the
     network's parts before and between the layers go through torch.compile.
     """
@@ -45,6 +49,7 @@ class Trunk:
         fold: bool = True,
         precision: Precision = "float32",
         compiled: bool = False,
+        resizes: bool = False,
     ) -> None:
         if precision not in ("float32", "bfloat16"):
             raise UserError(f"the precision is float32 or bfloat16; got {precision!r}.")
@@ -65,40 +70,77 @@ class Trunk:
         self.layouts = model.layouts
         self._at: dict[tuple[int, int], dict[str, Layout]] = {}
         self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
+        self._resizes, self._twin_sizes = resizes, dict[tuple[int, int], tuple[int, int]]()
+        self._twins: dict[tuple[int, int], nn.Module] = {}
 
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Activations by layer name for images (n, c, h, w) in [0, 1], differentiable with respect to them."""
+    def __call__(self, images: Tensor, *, unaltered: bool = False) -> dict[str, Tensor]:
+        """Activations by layer name for images (n, c, h, w) in [0, 1], differentiable with respect to them.
+
+        unaltered: by the network as it came, also of a trunk that resizes it.
+        """
         if not self.layers:
             return {}
         given = (images.shape[-2], images.shape[-1])
-        size = self.input_size(given)
+        size = self.input_size(given, unaltered=unaltered)
         if size != given:
             images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=size < given)
+        network = self._twins.get(size, self.network)
         inputs = self.preprocess.normalize(images).to(self.dtype).contiguous(memory_format=torch.channels_last)
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
         with told(self.name), half:
-            outputs = outputs_at(self.network, inputs, self.layers)
+            outputs = outputs_at(network, inputs, self.layers)
         layouts = self._at.get(size)
         if layouts is None:
+            for name in self.layers:  # at its own size, which a twin does not take
+                self.layouts.of(self.network, name, beside=self.layers)
             layouts = self._at[size] = {
-                name: self.layouts.of(self.network, name, size=size, beside=self.layers) for name in self.layers
+                name: of_token(self.layouts.of(network, name, size=size, beside=self.layers), network, name)
+                for name in self.layers
             }
         return {name: _full(layouts[name].maps(output)) for name, output in outputs.items()}
 
-    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """`size` itself where the network takes images of it, else the size that the network was made for."""
+    def input_size(self, size: tuple[int, int], *, unaltered: bool = False) -> tuple[int, int]:
+        """`size` itself where the network takes images of it, else the size that the network was made for.
+
+        Of a trunk that resizes its network the nearest that a twin takes, unless what is wanted is the network as it
+        came.
+        """
         if size == self.preprocess.size:
             return size
         if size not in self._sizes:
-            try:
-                with torch.inference_mode():
-                    outputs_at(self.network, self._probe(*size).to(self.device), self.layers)
-                self._sizes[size] = size
-            except (RuntimeError, AssertionError, ValueError) as error:
-                if out_of_memory(error):
-                    raise
-                self._sizes[size] = self.preprocess.size
-        return self._sizes[size]
+            self._sizes[size] = size if self._takes(self.network, size) else self.preprocess.size
+        if self._sizes[size] == size or unaltered or not self._resizes:
+            return self._sizes[size]
+        if size not in self._twin_sizes:
+            self._twin_sizes[size] = self._with_twin(size)
+        return self._twin_sizes[size]
+
+    def _takes(self, network: nn.Module, size: tuple[int, int]) -> bool:
+        try:
+            with torch.inference_mode():
+                outputs_at(network, self._probe(*size).to(self.device), self.layers)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            if out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def _with_twin(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size near `size` that a twin of the network takes, which is made; else the network's own."""
+        own = self.preprocess.size
+        near = patched_size(self.network, size, own)
+        if near is None or near in self._twins:
+            return near or own
+        try:
+            twin = resized(self.network, near)
+        except (RuntimeError, AssertionError, ValueError, TypeError):
+            return own
+        if not self._takes(twin, near):
+            return own
+        if self.compiled:
+            _compile_parts(twin, self.layers)
+        self._twins[near] = twin
+        return near
 
     def map_size(self, layer: str, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
         """(channels, rows, columns) of a layer's output for images of `size`, by default the network's own."""
@@ -121,6 +163,7 @@ def _compile_parts(network: nn.Module, layers: Sequence[str], prefix: str = "") 
 
     A compiled part ignores hooks that come later, so what is read by a hook stays as it is.
     """
+    layers = [split_token(layer)[0] for layer in layers]
     for name, part in network.named_children():
         path = f"{prefix}{name}"
         holds_layer = any(layer == path or layer.startswith(f"{path}.") for layer in layers)

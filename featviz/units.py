@@ -20,9 +20,10 @@ from .address import CLASS, quoted_where_needed, split_place, taken_apart
 from .answer import refuse_features
 from .class_index import has_other_reading
 from .errors import UserError
-from .layers import OUTPUT, find_layer, find_layers, layer_names
+from .layers import OUTPUT, find_layer, find_layers, layer_names, split_token
 from .models import Model
 from .objectives import Objective, Place
+from .tokens import at_token, is_token
 from .trunk import Trunk
 
 # Python reads no number of more than some thousand digits.
@@ -34,7 +35,8 @@ class Unit:
     """One channel of a layer (its spatial mean), or one neuron where `position` is set; `sign` -1: its opposite.
 
     `position`: (row, column) in the layer's map, `center`, or None for the whole channel. `vectors`: a .npy file of
-    directions (n, c); `channel` is then the row of the direction. A class is a channel of the layer `output`.
+    directions (n, c); `channel` is then the row of the direction. A class is a channel of the layer `output`; a class
+    or register token's channel, written `LAYER:CHANNEL@cls`, is one of the layer `LAYER@cls` (see `tokens`).
     """
 
     layer: str
@@ -53,7 +55,9 @@ class Unit:
         place = "" if self.position is None else f"@{self.position}"
         if isinstance(self.position, tuple):
             place = f"@{self.position[0]},{self.position[1]}"
-        return f"{sign}{quoted_where_needed(self.layer, target)}:{target}{place}"
+        layer, token = split_token(self.layer)
+        place = f"@{token}" if token else place
+        return f"{sign}{quoted_where_needed(layer, target)}:{target}{place}"
 
     @property
     def is_class(self) -> bool:
@@ -77,7 +81,7 @@ class Unit:
 
 
 def parse_units(text: str, model: Model) -> list[Unit]:
-    """Units named by one word: `LAYER:CHANNELS[@ROW,COL|@center]` or `class:NAME[@...]`; a leading `-` turns the sign.
+    """Units named by one word: `LAYER:CHANNEL[@ROW,COL|@center|@cls|@register0]` or `class:NAME[@...]`; `-` for minus.
 
     CHANNELS is a number, a range `0-31`, a list `0-31,40`, `*`, or `FILE.npy#ROWS` for directions. LAYER is a layer's
     name, `output` for what the network returns, or a glob; a name that is a layer's is never taken for a glob, and in
@@ -93,13 +97,16 @@ def parse_units(text: str, model: Model) -> list[Unit]:
     if address.exact:
         find_layer(model.network, address.layer)
     layers = [address.layer] if address.exact else find_layers(model.network, address.layer)
+    place = address.place
+    if is_token(place):
+        layers, place = at_token(layers, str(place)), None
     trunk = Trunk(model, layers, fold=False)
     units = []
     for layer in layers:
         channels, rows, columns = trunk.map_size(layer)
         file, _, numbers = address.target.rpartition("#")
         count = len(load_directions(file, layer, channels)) if file else channels
-        position = _position(address.place, text, rows, columns)
+        position = _position(place, text, rows, columns)
         for channel in _channels(numbers, text, file or layer, count):
             units.append(Unit(layer, channel, position, sign, file))
     return units
@@ -184,7 +191,7 @@ def _position(text: str | None, whole: str, rows: int, columns: int) -> Place:
         return "center"
     match = re.fullmatch(rf"({_NUMBER}),({_NUMBER})", text)
     if not match:
-        raise UserError(f"{text!r} in {whole!r} is no position; write ROW,COL or center.")
+        raise UserError(f"{text!r} in {whole!r} is no position; write ROW,COL, center, or of tokens cls or register0.")
     row, column = int(match[1]), int(match[2])
     if row >= rows or column >= columns:
         raise UserError(f"{whole!r} lies outside the layer's map of {rows} rows and {columns} columns.")

@@ -25,6 +25,8 @@ from featviz.units import Unit
 from search.decode import central_view
 from search.images import open_images
 
+# A network of convolutions has none.
+ATTENTION = ("rollout", "attention")
 # `atlas.explain` is the function.
 MODULE = sys.modules["atlas.explain"]
 
@@ -38,7 +40,8 @@ def test_a_folder_holds_every_map_and_its_checks_and_is_read_back(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = explain(toy_model(), image, out=tmp_path / "out")
-    assert list(made.found) == list(METHODS)
+    assert list(made.found) == [name for name in METHODS if name not in ATTENTION]
+    assert list(made.left_out) == list(ATTENTION)
     logits = toy_model().network.eval()(toy_model().preprocess.normalize(made.view[None]))[0].detach()
     assert made.unit.channel == int(logits.argmax())
     assert made.probability == pytest.approx(float(logits.softmax(0).max()), abs=1e-5)
@@ -67,7 +70,7 @@ def test_a_folder_holds_every_map_and_its_checks_and_is_read_back(
 
 def test_of_all_methods_those_that_a_unit_does_not_allow_are_left_out_with_the_reason(image: Path) -> None:
     made = explain(toy_model(), image, "3:2", settings=ExplainSettings(trust=False))
-    assert set(made.left_out) == {"cam", "probability"}
+    assert set(made.left_out) == {"cam", "probability", *ATTENTION}
     assert "Grad-CAM (gradcam)" in made.left_out["cam"]
     assert made.probability is None
     with pytest.raises(UserError, match=r"Grad-CAM \(gradcam\)"):
