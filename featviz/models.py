@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .bands import checked_bands, refuse_volumes
 from .errors import UserError, unknown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -27,7 +28,9 @@ class Preprocess:
 
     `size`: (height, width) in pixels; `mean`, `std`: one number per input channel, so their length is the number of
     input channels; `interpolation`: `bicubic` or `bilinear`; `crop`: the share of the image's shorter side that the
-    central crop keeps.
+    central crop keeps. Of bands (`featviz.bands`): `bands`, their names; `show`, which three, or which one, a reader is
+    shown (none: the first three); `range`, the stored numbers that mean 0 and 1 (None: 0 and 255 of 8 bits, 0 and 65535
+    of 16, floats as they are).
     """
 
     size: tuple[int, int] = (224, 224)
@@ -35,10 +38,13 @@ class Preprocess:
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: str = "bilinear"
     crop: float = 0.875
+    bands: tuple[str, ...] = ()
+    show: tuple[int, ...] = ()
+    range: tuple[float, float] | None = None
 
     @property
     def channels(self) -> int:
-        """Input channels: 1 for greyscale, 3 for RGB."""
+        """Input channels: 1 for greyscale, 3 for RGB, else bands."""
         return len(self.mean)
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -99,12 +105,21 @@ class Model:
         crop: float = 0.875,
         labels: Sequence[str] = (),
         default_layer: str | None = None,
+        bands: Sequence[str] = (),
+        show: Sequence[int | str] = (),
+        range: Sequence[float] | None = None,  # noqa: A002
     ) -> Model:
-        """A `Model` of any module that maps normalised images (n, len(mean), h, w) to logits or to anything else."""
+        """A `Model` of any module that maps normalised images (n, len(mean), h, w) to logits or to anything else.
+
+        bands: the input channels' names. show: which three of them, or which one, a reader is shown as red, green and
+        blue. range: the stored numbers that mean 0 and 1, such as (0, 10000).
+        """
         if len(mean) != len(std) or not mean:
             raise UserError(f"mean and std need one number per input channel each; got {len(mean)} and {len(std)}.")
         height_width = (size, size) if isinstance(size, int) else (size[0], size[1])
-        how = Preprocess(height_width, tuple(mean), tuple(std), interpolation, crop)
+        seen = checked_bands(len(mean), bands, show, range)
+        refuse_volumes(module, len(mean), height_width)
+        how = Preprocess(height_width, tuple(mean), tuple(std), interpolation, crop, *seen)
         return cls(name, module, how, tuple(labels), default_layer)
 
     def to(self, device: str | torch.device) -> Model:
