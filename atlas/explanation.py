@@ -130,7 +130,7 @@ def _table_row(name: str, each: Explained) -> dict[str, str]:
 
 def write(made: Explanation, folder: OutputFolder, model: Model, about: dict[str, Any]) -> None:
     for name, each in made.found.items():
-        folder.write(f"{name}.npy", partial(_save_array, each.map.raw.numpy()))
+        folder.write(f"{name}.npy", partial(save_array, each.map.raw.numpy()))
         folder.write(f"{name}.png", partial(overlay(made.view, each.map, each.box).save, format="PNG"))
     title = f"{made.name} in {about['image']}: {model.name}"
     figures = {"Maps": sheet_figure(made, title=title)}
@@ -152,6 +152,6 @@ def write(made: Explanation, folder: OutputFolder, model: Model, about: dict[str
     folder.finish({"command": "explain", "model": model.name, "versions": versions(), "conclusion": lines, **about})
 
 
-def _save_array(values: Any, path: Path) -> None:
+def save_array(values: Any, path: Path) -> None:
     with path.open("wb") as stream:
         np.save(stream, values)

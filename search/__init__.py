@@ -1,6 +1,6 @@
 """search: one pass over a data set that finds what a network's units respond to."""
 
-from .datasets import from_dataset, from_huggingface, from_shards, from_stream
+from .datasets import from_huggingface, from_shards, from_stream
 from .exemplars import Exemplars, exemplars
 from .hierarchy import Hierarchy
 from .images import Images, open_images

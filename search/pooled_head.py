@@ -67,7 +67,7 @@ def pooled_head(
     "Learning Deep Features for Discriminative Localization". Raises `UserError` for images without at least two classes
     of five images each.
     """
-    source = open_images(images)
+    source = open_images(images, model.preprocess)
     chosen = layer or Target(model, Unit(OUTPUT, 0)).last_map
     pooled = PooledMaps()
     scan(model, source, [chosen, OUTPUT], [pooled], workers=workers, progress=progress)
