@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from featviz.classifier import find_classifier
 from featviz.errors import UserError
-from featviz.models import Model, load_model
+from featviz.models import Model, Preprocess, load_model
 from featviz.output import OutputFolder, safe_name
 from featviz.progress import Progress, silent
 from search.images import Images, open_images

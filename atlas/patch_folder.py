@@ -241,10 +241,8 @@ def _steps(trunk: Trunk, shown: Views, patch: Tensor, own: Outcome) -> tuple[Ste
     pixels = shown.pixels[view : view + 1]
     pictures = [pixels, *(paste(pixels, patch, size, CORNERS[corner]) for size in own.sizes)]
     found = probabilities(trunk, torch.cat(pictures))
-    return tuple(
-        Step(size, visible(picture[0], trunk.preprocess.show), each)
-        for size, picture, each in zip((0.0, *own.sizes), pictures, found, strict=True)
-    )
+    seen = [visible(picture[0], trunk.preprocess.show) for picture in pictures]
+    return tuple(Step(*each) for each in zip((0.0, *own.sizes), seen, found, strict=True))
 
 
 def _write(made: Tested, folder: OutputFolder, model: Model, found: dict[str, Any], manifest: dict[str, Any]) -> None:

@@ -72,8 +72,8 @@ def as_bands(found: NDArray[Any], how: Preprocess, name: str) -> Bands:
 def refused(how: Preprocess, name: str, holds: str) -> FeedError:
     """The error for an image of a kind that the network cannot be fed."""
     return FeedError(
-        f"the network takes images of {told_bands(how)}, and {name} holds {holds}: give images with their bands, as .npy, "
-        ".npz or multi-band .tif."
+        f"the network takes images of {told_bands(how)}, and {name} holds {holds}: give images with their bands, as "
+        ".npy, .npz or multi-band .tif."
     )
 
 
@@ -117,6 +117,6 @@ def _in_unit(planes: NDArray[Any], how: Preprocess, name: str, *, sure: bool) ->
         raise UndecodableError(f"it holds {what}, and an image's lie in [0, 1] (or state their range)")
     raise FeedError(
         f"{name} holds {what}: which of them mean 0 and 1 has to be said, such as Model.wrap(..., range=(0, 10000)). "
-        "Without it floats lie in [0, 1], 8 bits from 0 to 255, 16 bits from 0 to 65535. Of a data set, leave Normalize "
-        "out: the network's mean and std are the model's."
+        "Without it floats lie in [0, 1], 8 bits from 0 to 255, 16 bits from 0 to 65535. Of a data set, leave "
+        "Normalize out: the model has mean and std of its own."
     )

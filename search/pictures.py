@@ -1,4 +1,4 @@
-"""Whatever holds an image, a file or a data set's item -> what views are cut from: a photograph or a picture of bands."""
+"""Whatever holds an image, a file or a data set's item -> what views are cut from: a photograph, or bands."""
 
 from __future__ import annotations
 

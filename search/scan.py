@@ -90,8 +90,8 @@ def scan(
     which parts of each, in pixels of the upright original. workers: processes that decode beside the network; 0 decodes
     in this one.
 
-    Raises `UserError` when not one image could be decoded, for an image of a kind that the network cannot be fed (such as
-    a photograph for one of seven bands) and for arguments out of range.
+    Raises `UserError` when not one image could be decoded, for an image of a kind that the network cannot be fed (a
+    photograph for one of seven bands) and for arguments out of range.
     """
     if boxes is not None:
         numbers = list(boxes)

@@ -31,7 +31,7 @@ def from_dataset(dataset: Any, name: str = "dataset") -> Images:
 
     An image is one of Pillow's, an array or a tensor: of 8 bits, or floats in [0, 1], as `ToTensor` makes them without
     `Normalize`. Labels are looked for in the data set, through `Subset`, `random_split` and `ConcatDataset`; those that
-    are no class's number (of a regression, of several classes at once, files of boxes) are left out, and a note says so.
+    are no class's number (of a regression, of several classes at once, files of boxes) are left out, with a note.
     Raises `UserError` for a `DataLoader` and for what cannot be opened at any place.
     """
     check_map_style(dataset)
@@ -134,10 +134,9 @@ def _labels(dataset: Any, count: int) -> _Labels:
     odd = [target for target, label in zip(targets, labels, strict=True) if label < 0 and not _says_none(target)]
     if not odd:
         return _Labels(labels, names)
-    kind = type(odd[0]).__name__
-    return _Labels(
-        labels, names, (f"{len(odd)} label(s) are no class's number and were left out, such as {odd[0]!r:.60} ({kind})",)
-    )  # fmt: skip
+    first = f"{odd[0]!r:.60} ({type(odd[0]).__name__})"
+    note = f"{len(odd)} label(s) are no class's number and were left out, such as {first}"
+    return _Labels(labels, names, (note,))
 
 
 def _targets(dataset: Any) -> list[Any] | None:
