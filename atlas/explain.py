@@ -78,9 +78,10 @@ def explain(
     """Show where in an image lies what excites a unit, by some methods or all of them, and how far to trust each map.
 
     image: a file, an opened image, or an array or tensor (bands, h, w). unit: one, as `parse_units` reads it
-    (`class:tabby`, `blocks.5:12`); None: the class that the network takes the image for. methods: names of `METHODS`, or `all`, of which those are left out that
-    the network does not allow. notes: what the page is to say besides. With `out`, sheet.png, a picture and a .npy file
-    for each, explain.json, index.html and manifest.json; what a stopped run has explained is not explained again.
+    (`class:tabby`, `blocks.5:12`); None: the class that the network takes the image for. methods: names of `METHODS`,
+    or `all`, of which those are left out that the network does not allow. notes: what the page is to say besides. With
+    `out`, sheet.png, a picture and a .npy file for each, explain.json, index.html and manifest.json; what a stopped run
+    has explained is not explained again. Of a network of bands, how much of the evidence lies in each is told, too.
     Raises `UserError` for a file that is no image, an unknown class, unit or method, settings that cannot be, and for a
     method asked for by name that the network does not allow.
     """

@@ -12,17 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from featviz.bands import shown_bands, told_bands
-from featviz.errors import UserError
 from featviz.models import Preprocess
 
-from .decode import MOST_PIXELS, Box, UndecodableError, resampling
+from .decode import MOST_PIXELS, Box, FeedError, UndecodableError, refused, resampling
 
 # What a brightness is of red, green and blue, as Pillow has it.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
-
-class FeedError(UserError):
-    """An image of a kind that the network cannot be fed: all the others are of it, so that nothing goes on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +62,6 @@ def as_bands(found: NDArray[Any], how: Preprocess, name: str) -> Bands:
     if len(values) == 1 and how.channels == 3:
         values = np.repeat(values, 3, 0)
     return Bands(np.ascontiguousarray(values), shown_bands(how))
-
-
-def refused(how: Preprocess, name: str, holds: str) -> FeedError:
-    """The error for an image of a kind that the network cannot be fed."""
-    return FeedError(
-        f"the network takes images of {told_bands(how)}, and {name} holds {holds}: give images with their bands, as "
-        ".npy, .npz or multi-band .tif."
-    )
 
 
 def _planes(found: NDArray[Any], how: Preprocess, name: str) -> NDArray[Any]:

@@ -16,6 +16,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from featviz.bands import told_bands
+from featviz.errors import UserError
 from featviz.models import Preprocess
 from featviz.seeds import generator_for
 
@@ -54,6 +56,18 @@ class Cuttable(Protocol):
 
 class UndecodableError(OSError):
     """A file that is no image, or one that is damaged or too large: says why, and not where the file lies."""
+
+
+class FeedError(UserError):
+    """An image of a kind that the network cannot be fed: all the others are of it, so that nothing goes on."""
+
+
+def refused(how: Preprocess, name: str, holds: str) -> FeedError:
+    """The error for an image of a kind that the network cannot be fed."""
+    return FeedError(
+        f"the network takes images of {told_bands(how)}, and {name} holds {holds}: give images with their bands, as "
+        ".npy, .npz or multi-band .tif."
+    )
 
 
 def open_upright(file: Path | BinaryIO | Image.Image) -> Image.Image:
@@ -211,15 +225,18 @@ def view_boxes(size: tuple[int, int], how: Preprocess, number: int, count: int, 
 
 
 def cut(image: Image.Image | Cuttable, box: Box, how: Preprocess) -> Tensor:
-    """The box of the image at the network's input size, (channels, h, w): uint8 of a photograph, of bands float32."""
+    """The box of the image at the network's input size, (channels, h, w): uint8 of a photograph, of bands float32.
+
+    Raises `FeedError` for a photograph where the network takes bands.
+    """
     if not isinstance(image, Image.Image):
         return image.cut(box, how)
+    if how.channels not in (1, 3):  # copies of one grey in every band would be nonsense
+        raise refused(how, "the image", f"a photograph ({image.mode})")
     # reducing_gap speeds up large reductions; from 3 on Pillow's result is indistinguishable from the full filter.
     part = image.resize((how.size[1], how.size[0]), resampling(how), box=box, reducing_gap=3.0)
     pixels = np.array(part if how.channels == 3 else part.convert("L"))
-    if pixels.ndim == 3:
-        return torch.from_numpy(pixels).permute(2, 0, 1)
-    return torch.from_numpy(pixels).repeat(how.channels, 1, 1)
+    return torch.from_numpy(pixels).permute(2, 0, 1) if pixels.ndim == 3 else torch.from_numpy(pixels)[None]
 
 
 def in_unit(pixels: Tensor) -> Tensor:

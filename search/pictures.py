@@ -14,8 +14,8 @@ from PIL import Image
 from featviz.models import Preprocess
 
 from .arrays import is_array, is_tiff, read_array, read_tiff
-from .bands import Bands, as_bands, refused
-from .decode import UndecodableError, open_upright, opened, upright
+from .bands import Bands, as_bands
+from .decode import UndecodableError, open_upright, opened, refused, upright
 
 Picture = Image.Image | Bands
 
@@ -33,12 +33,14 @@ def open_picture(file: Path, how: Preprocess) -> Picture:
         return as_bands(read_tiff(file), how, file.name)
     if not photographs:
         with opened(file) as image:
-            raise refused(how, file.name, f"a photograph ({image.mode})")
+            mode = image.mode
+        raise refused(how, file.name, f"a photograph ({mode})")
     try:
         if how.range is None:
             return open_upright(file)
         with opened(file) as image:
-            return _by_range(image, how, file.name)
+            numbers = _stored(image)
+        return as_bands(numbers, how, file.name)
     except UndecodableError:
         if is_tiff(file) and (found := _known_to_tifffile(file)) is not None:
             return as_bands(found, how, file.name)
@@ -60,7 +62,7 @@ def as_picture(item: Any, how: Preprocess, name: str = "the item") -> Picture:
     if isinstance(item, Image.Image):
         if how.channels not in (1, 3):
             raise refused(how, name, f"a photograph ({item.mode})")
-        return open_upright(item) if how.range is None else _by_range(item, how, name)
+        return open_upright(item) if how.range is None else as_bands(_stored(item), how, name)
     raise UndecodableError(f"it is {type(item).__name__}, and no image, array or tensor")
 
 
@@ -94,12 +96,11 @@ def _from_array(found: NDArray[Any], how: Preprocess, name: str) -> Picture:
     return Image.fromarray(np.repeat(planes, 3 // len(planes), 0).transpose(1, 2, 0).copy())
 
 
-def _by_range(image: Image.Image, how: Preprocess, name: str) -> Bands:
-    """A photograph whose stored numbers mean what the network says they do."""
+def _stored(image: Image.Image) -> NDArray[Any]:
+    """The numbers that a photograph stores, upright: grey as deep as it is, else RGB."""
     image = upright(image)
-    if not image.mode.startswith(("I", "F", "L")) or image.mode == "LA":
-        image = image.convert("RGB")
-    return as_bands(np.asarray(image), how, name)
+    grey = image.mode.startswith(("I", "F")) or image.mode == "L"
+    return np.asarray(image if grey else image.convert("RGB"))
 
 
 def _known_to_tifffile(file: Path) -> NDArray[Any] | None:
