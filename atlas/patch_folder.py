@@ -21,6 +21,7 @@ from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
+from search.classes import network_images
 from search.images import Images, open_images
 from search.pictures import open_picture
 
@@ -184,7 +185,8 @@ def _checked(
         except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
             raise UserError(f"--patch takes an image file, or auto; {str(patch)!r} is neither: {error}") from error
         file = [Path(patch).name, file_digest(patch), wanted.seed]
-    run = Stages(model, open_images(images, model.preprocess), wanted, workers=workers, progress=progress)
+    against = network_images(open_images(images, model.preprocess), model.labels, model.name)
+    run = Stages(model, against, wanted, workers=workers, progress=progress)
     identity = identify("patch", model, run.images, classes=labels, patch=file, sizes=list(sizes), views=views)
     return run, identity
 

@@ -18,7 +18,7 @@ _WANTED = (
     "a UTF-8 text with commas and the columns name and parents (names, with ; between them), or also id, which "
     "parents then gives with spaces between them; class_index is optional"
 )
-_WORDNET_FILE = Path(__file__).parent / "data" / "wordnet-imagenet.csv"
+WORDNET_FILE = Path(__file__).parent / "data" / "wordnet-imagenet.csv"
 # WordNet's nodes that say nothing to a reader, or less than the plainer word right beside them does.
 _WORDNET_SILENT = frozenset(
     ("entity", "physical entity", "abstraction", "object", "whole", "living thing", "organism", "chordate", "placental",
@@ -44,7 +44,7 @@ class Hierarchy:
     @classmethod
     def wordnet(cls) -> Hierarchy:
         """WordNet 3.0's hypernyms of the thousand classes of ImageNet: 1,860 nodes."""
-        found = cls.read(_WORDNET_FILE)
+        found = cls.read(WORDNET_FILE)
         silent = frozenset(node for node, name in enumerate(found.names) if name in _WORDNET_SILENT)
         return cls(WORDNET, found.names, found.parents, found.classes, silent)
 
