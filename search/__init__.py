@@ -14,6 +14,7 @@ from .readout import Readout
 from .record import Record
 from .reference import natural_spectrum, references
 from .scan import Batch, Consumer, Scanned, scan
+from .torch_datasets import from_dataset
 from .vocabulary import Concepts, Labels, Predictions, Vocabulary
 
 __all__ = [

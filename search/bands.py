@@ -102,8 +102,8 @@ def _in_unit(planes: NDArray[Any], how: Preprocess, name: str, *, sure: bool) ->
     what = f"{planes.dtype} numbers from {least:.4g} to {most:.4g}"
     if not sure:
         raise UndecodableError(f"it holds {what}, and an image's lie in [0, 1] (or state their range)")
+    normalised = " They look like what Normalize makes: leave it out, the model has mean and std of its own."
     raise FeedError(
-        f"{name} holds {what}: which of them mean 0 and 1 has to be said, such as Model.wrap(..., range=(0, 10000)). "
-        "Without it floats lie in [0, 1], 8 bits from 0 to 255, 16 bits from 0 to 65535. Of a data set, leave "
-        "Normalize out: the model has mean and std of its own."
+        f"{name} holds {what}, and floats lie in [0, 1], 8 bits from 0 to 255, 16 bits from 0 to 65535: say which numbers "
+        f"mean 0 and 1, such as Model.wrap(..., range=(0, 10000)).{normalised * (least < 0 and most < 20)}"
     )
