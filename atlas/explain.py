@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from featviz.attribution import METHODS, attribution
+from featviz.band_evidence import band_evidence
 from featviz.errors import UserError, unknown
 from featviz.keep import NOWHERE, Arrays
 from featviz.layers import OUTPUT
@@ -111,6 +112,7 @@ def explain(
     made = Explanation(
         view, target.unit, _name(model, target.unit), float(target.values(view[None])),
         None if probability is None else float(probability), found, left_out, tuple(notes),
+        () if len(view) in (1, 3) else band_evidence(target, view), model.preprocess.show,
     )  # fmt: skip
     if folder is not None and not folder.finished:
         given = getattr(image, "filename", "") if isinstance(image, Image.Image) else image

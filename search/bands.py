@@ -104,6 +104,6 @@ def _in_unit(planes: NDArray[Any], how: Preprocess, name: str, *, sure: bool) ->
         raise UndecodableError(f"it holds {what}, and an image's lie in [0, 1] (or state their range)")
     normalised = " They look like what Normalize makes: leave it out, the model has mean and std of its own."
     raise FeedError(
-        f"{name} holds {what}, and floats lie in [0, 1], 8 bits from 0 to 255, 16 bits from 0 to 65535: say which numbers "
-        f"mean 0 and 1, such as Model.wrap(..., range=(0, 10000)).{normalised * (least < 0 and most < 20)}"
+        f"{name} holds {what}, and floats lie in [0, 1], 8 bits from 0 to 255, 16 bits from 0 to 65535: say which "
+        f"numbers mean 0 and 1, such as Model.wrap(..., range=(0, 10000)).{normalised * (least < 0 and most < 20)}"
     )

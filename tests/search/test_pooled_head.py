@@ -30,8 +30,11 @@ class Flat(nn.Module):
         return result
 
 
+KINDS = ["kind 0", "kind 1", "kind 2"]
+
+
 def _model() -> Model:
-    return Model.wrap(Flat().eval(), name="flat", size=32, mean=(0.5,) * 3, std=(0.5,) * 3, labels=["kind 0", "kind 1", "kind 2"])
+    return Model.wrap(Flat().eval(), name="flat", size=32, mean=(0.5,) * 3, std=(0.5,) * 3, labels=KINDS)
 
 
 @pytest.fixture(scope="module")
