@@ -53,7 +53,7 @@ def read_tiff(file: Path) -> NDArray[Any]:
     except ImportError as error:
         raise UserError("multi-band TIFF files need an extra: pip install 'activation-atlas[bands]'.") from error
     try:
-        with regular(file) as stream, tifffile.TiffFile(stream) as tiff:
+        with regular(file) as stream, tifffile.TiffFile(stream, name=file.name) as tiff:
             series = tiff.series[0]
             if series.size * series.dtype.itemsize > MOST_BYTES:
                 raise UndecodableError(f"its numbers take more than {MOST_BYTES:,} bytes")

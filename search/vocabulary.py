@@ -62,7 +62,7 @@ class Labels:
 
     @classmethod
     def among(cls, images: Sequence[Images], hierarchy: str | Path | Hierarchy | None = "auto") -> Labels:
-        """Those of several sets of images, by one and the same names: of sub-folders each set has numbers of its own."""
+        """Those of several sets of images, by one and the same names: each may number its sub-folders otherwise."""
         pairs = dict.fromkeys(pair for each in images for pair in class_names(each).items())
         if len(dict(pairs)) == len(pairs) == len({name for _, name in pairs}):
             return cls(hierarchy, dict(pairs))
