@@ -54,11 +54,15 @@ def read_tiff(file: Path) -> NDArray[Any]:
         raise UserError("multi-band TIFF files need an extra: pip install 'activation-atlas[bands]'.") from error
     try:
         with regular(file) as stream, tifffile.TiffFile(stream, name=file.name) as tiff:
-            series = tiff.series[0]
-            if series.size * series.dtype.itemsize > MOST_BYTES:
+            first = tiff.series[0]
+            # Pages that were written one by one are images of their own; overviews have other sizes.
+            alike = [each for each in tiff.series if (each.shape, each.dtype) == (first.shape, first.dtype)]
+            if sum(each.size * each.dtype.itemsize for each in alike) > MOST_BYTES:
                 raise UndecodableError(f"its numbers take more than {MOST_BYTES:,} bytes")
-            found = np.asarray(series.asarray())
-            kept = [length for length, axis in zip(found.shape, series.axes) if axis in "YX" or length > 1]
+            if first.ndim == 2 and len(alike) > 1:
+                return _numbers(np.stack([each.asarray() for each in alike]))
+            found = np.asarray(first.asarray())
+            kept = [length for length, axis in zip(found.shape, first.axes) if axis in "YX" or length > 1]
             found = found.reshape(kept)
     except UndecodableError:
         raise
