@@ -63,9 +63,10 @@ class Labels:
     @classmethod
     def among(cls, images: Sequence[Images], hierarchy: str | Path | Hierarchy | None = "auto") -> Labels:
         """Those of several sets of images, by one and the same names: each may number its sub-folders otherwise."""
-        pairs = dict.fromkeys(pair for each in images for pair in class_names(each).items())
-        if len(dict(pairs)) == len(pairs) == len({name for _, name in pairs}):
-            return cls(hierarchy, dict(pairs))
+        pairs = list(dict.fromkeys(pair for each in images for pair in class_names(each).items()))
+        known = dict(pairs)
+        if len(known) == len(pairs) == len({name for _, name in pairs}):
+            return cls(hierarchy, known)
         return cls(hierarchy, dict(enumerate(dict.fromkeys(name for _, name in pairs))), by_name=True)
 
     def of(self, images: Images, numbers: Sequence[int], *, progress: Progress = silent) -> Concepts:
