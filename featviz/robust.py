@@ -100,7 +100,8 @@ def _as_jpeg(images: Tensor) -> Tensor:
         back = torch.stack([torch.from_numpy(_through_file(each.permute(1, 2, 0).numpy())) for each in pixels])
         return back.permute(0, 3, 1, 2).float() / 255
     at_once = max(1, _ROWS // (images.shape[2] + 8))
-    return torch.cat([_grey_as_jpeg(part) for part in pixels.flatten(0, 1).split(at_once)]).reshape(images.shape) / 255
+    parts = torch.split(pixels.flatten(0, 1), at_once)
+    return torch.cat([_grey_as_jpeg(part) for part in parts]).reshape(images.shape) / 255
 
 
 def _grey_as_jpeg(pixels: Tensor) -> Tensor:

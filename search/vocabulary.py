@@ -65,7 +65,9 @@ class Labels:
         """Those of several sets of images, by one and the same names: each may number its sub-folders otherwise."""
         pairs = list(dict.fromkeys(pair for each in images for pair in class_names(each).items()))
         known = dict(pairs)
-        if len(known) == len(pairs) == len({name for _, name in pairs}):
+        # Of classes with stated numbers, two may have one name: ImageNet has two cranes.
+        numbered = all(each.numbered for each in images) or len({name for _, name in pairs}) == len(pairs)
+        if len(known) == len(pairs) and numbered:
             return cls(hierarchy, known)
         return cls(hierarchy, dict(enumerate(dict.fromkeys(name for _, name in pairs))), by_name=True)
 

@@ -82,6 +82,8 @@ def test_classes_that_are_none_of_the_networks_are_an_error_that_names_the_close
 
 def test_two_folders_that_number_their_classes_otherwise_share_names(tmp_path: Path) -> None:
     first, second = _folders(tmp_path / "a", "cat", "dog", "owl"), _folders(tmp_path / "b", "dog", "owl")
+    cranes = _table((134, "crane"), (517, "crane"), (3, "owl"))
+    assert Labels.among([cranes, cranes]).classes == {134: "crane", 517: "crane", 3: "owl"}
     assert Labels.among([second, second]).classes == {0: "dog", 1: "owl"}
     words = Labels.among([first, second], hierarchy=None)
     one, two = (words.of(images, range(len(images))) for images in (first, second))
