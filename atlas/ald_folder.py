@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 from featviz.classifier import find_classifier
 from featviz.errors import UserError
-from featviz.models import Model, load_model
+from featviz.models import Model, Preprocess, load_model
 from featviz.output import OutputFolder, safe_name
 from featviz.progress import Progress, silent
-from search.decode import open_upright
 from search.images import Images, open_images
+from search.pictures import open_picture
 
 from . import hypothesis, hypothesis_report
 from .ald_figure import class_figure, evidence_figure, layer_figure
@@ -152,8 +152,8 @@ class _Run:
         if settings.bootstrap < 0 or settings.steps < 1:
             raise UserError(f"bootstrap starts at 0, steps at 1; got {settings.bootstrap} and {settings.steps}.")
         source = "photos" if report and images is None else images
-        against = None if source is None else open_images(source)
-        file = None if image is None else _checked_image(Path(image))
+        against = None if source is None else open_images(source, model.preprocess)
+        file = None if image is None else _checked_image(Path(image), model.preprocess)
         others = [load_model(name, device=str(model.device)) for name in settings.against]
         identity = identify(
             "ald", model, against,
@@ -165,9 +165,11 @@ class _Run:
         return cls(list(dict.fromkeys(labels)), every, report, file, against, identity, settings, others)
 
 
-def _checked_image(file: Path) -> Path:
+def _checked_image(file: Path, how: Preprocess) -> Path:
     try:
-        open_upright(file)
+        open_picture(file, how)
+    except UserError:
+        raise
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         raise UserError(f"--image takes an image file; {str(file)!r} is none: {error}") from error
     return file
@@ -211,7 +213,7 @@ def _shown(found: Study, label: int, tree: Node, run: _Run, progress: Progress) 
     plain = weights_shown(tree, found.weights[label])
     if run.image is None:
         return plain, ""
-    image = open_upright(run.image)
+    image = open_picture(run.image, found.model.preprocess)
     try:
         views = node_views(found.model, found.classifier, tree, image, label, seed=run.settings.seed, progress=progress)
     except UserError as error:

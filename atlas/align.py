@@ -93,7 +93,7 @@ def align(
     second_model = other_model or model
     wanted = Settings(layer=checked_layer(model, layer), **{**DEFAULTS, **settings, "reducer": "umap"})
     other = replace(wanted, layer=checked_layer(second_model, other_layer))
-    source = open_images(images)
+    source = open_images(images, model.preprocess)
     identity = identify(
         "align", model, source,
         settings=asdict(wanted),

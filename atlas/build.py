@@ -59,7 +59,7 @@ def build(
     wanted = Settings(layer=layer or "", reducer=name, **settings)
     wanted = replace(wanted, layer=checked_layer(model, layer, single=wanted.tiles == "photos"))
     labels = [model.class_index(each) for each in classes]
-    source = open_images(images)
+    source = open_images(images, model.preprocess)
     if store is not None:
         if out is None:
             raise UserError("a store holds the vectors of an atlas that is written: give --out too.")

@@ -65,4 +65,5 @@ def draw_superstimuli(run: Stages, channels: Sequence[int]) -> dict[int, NDArray
         run.model, list(units), drawing, keep=Under("channels", run.keep), engine=run.engine,
         progress=lambda stage, done, total: run.progress("drawing channels", done, total),
     )  # fmt: skip
-    return {units[unit]: as_rgb(torch.from_numpy(arrays["pictures"]))[0] for unit, arrays in drawn.items()}
+    show = run.model.preprocess.show
+    return {units[unit]: as_rgb(torch.from_numpy(arrays["pictures"]), show)[0] for unit, arrays in drawn.items()}

@@ -67,7 +67,7 @@ def class_atlas(
     """
     reduce, name = named_reducer(reducer)
     wanted = Settings(layer=checked_layer(model, layer), reducer=name, **{**DEFAULTS, **settings})
-    source = open_images(images)
+    source = open_images(images, model.preprocess)
     number = model.class_index(label)
     panels = {WHOLE: None} if channels is None else chosen_channels(model, layer, number, channels, seed=wanted.seed)
     check_source(model, source, wanted, sample_of)

@@ -129,7 +129,7 @@ def compare(
     """
     reduce, name = named_reducer(reducer)
     wanted = Settings(layer=checked_layer(model, layer), reducer=name, **{**DEFAULTS, **settings})
-    source = open_images(images)
+    source = open_images(images, model.preprocess)
     labels = (model.class_index(a), model.class_index(b))
     if labels[0] == labels[1]:
         raise UserError(f"both classes are {model.class_name(labels[0])!r}: name two different ones to compare.")

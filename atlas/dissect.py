@@ -48,7 +48,7 @@ def dissect(
     units = parse_units(unit, model)
     if len(units) != 1:
         raise UserError(f"{unit!r} names {len(units)} units: `atlas dissect` takes one channel, such as conv_stem:3.")
-    view = central_view(open_image(image), model.preprocess)
+    view = central_view(open_image(image, model.preprocess), model.preprocess)
     found = take_apart(model, units[0], view).strongest_first()
     if out is not None:
         identity = identify("dissect", model, None, unit=str(units[0]), rows=rows, image=image_digest(view))

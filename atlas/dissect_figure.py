@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from featviz.bands import band_name
 from featviz.dissection import Dissection
 from featviz.models import Model
 
@@ -24,9 +25,11 @@ _COLORS = ("red", "green", "blue")
 def describe(found: Dissection, number: int, model: Model) -> str:
     """An input channel in words: a colour of the image, else how much of the map it is active on, and how strongly."""
     values, channel = found.inputs[number], int(found.channels[number])
-    first = len(found.channels) == model.preprocess.channels == 3 and values.shape == model.preprocess.size
-    if first:
-        return f"{_COLORS[channel]} of the image"
+    how = model.preprocess
+    first = len(found.channels) == how.channels and values.shape == how.size
+    if first and (how.bands or how.channels >= 3):
+        names = how.bands or (_COLORS if how.channels == 3 else ())
+        return f"{names[channel] if names else band_name(how, channel)} of the image"
     active = float((values > 0).float().mean())
     return f"mean {float(values.mean()):.3g}, most {float(values.max()):.3g}, above 0 on {active:.0%}"
 

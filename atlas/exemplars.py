@@ -53,7 +53,7 @@ def find_exemplars(
     matrix/. parquet: also write exemplars.parquet and statistics.parquet. A stopped run goes on where its last shard
     ended; a folder made of other images or settings is refused.
     """
-    against = open_images(images)
+    against = open_images(images, model.preprocess)
     if parquet:
         require_parquet()
     wanted = [unit for word in units for unit in parse_units(word, model)]

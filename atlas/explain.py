@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from featviz.answer import refuse_features
 from featviz.attribution import METHODS, attribution
+from featviz.band_evidence import band_evidence
 from featviz.errors import UserError, unknown
 from featviz.gradients import GradientError
 from featviz.keep import NOWHERE, Arrays
 from featviz.layers import OUTPUT
 from featviz.localisation import strongest_box
-from featviz.models import Model
+from featviz.models import Model, Preprocess
 from featviz.occlusion import check_squares, filled
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
@@ -30,7 +32,8 @@ from featviz.target import NotAllowedError, Target
 from featviz.trunk import Trunk
 from featviz.trust import deletion, insertion, randomisation
 from featviz.units import Unit, parse_units
-from search.decode import central_view, open_upright
+from search.decode import UndecodableError, central_view
+from search.pictures import Picture, as_picture, open_picture
 
 from .claim import claim, file_digest, identify
 from .explanation import Explained, Explanation, as_row, from_row, write
@@ -65,7 +68,7 @@ class ExplainSettings:
 
 def explain(
     model: Model,
-    image: str | Path | Image.Image,
+    image: str | Path | Image.Image | NDArray[Any] | Tensor,
     unit: str | None = None,
     *,
     methods: str | Sequence[str] = ALL,
@@ -77,16 +80,17 @@ def explain(
 ) -> Explanation:
     """Show where in an image lies what excites a unit, by some methods or all of them, and how far to trust each map.
 
-    image: a file or an opened image. unit: one, as `parse_units` reads it (`class:tabby`, `blocks.5:12`); None: the
-    class that the network takes the image for. methods: names of `METHODS`, or `all`, of which those are left out that
-    the network does not allow. notes: what the page is to say besides. With `out`, sheet.png, a picture and a .npy file
-    for each, explain.json, index.html and manifest.json; what a stopped run has explained is not explained again.
+    image: a file, an opened image, or an array or tensor (bands, h, w). unit: one, as `parse_units` reads it
+    (`class:tabby`, `blocks.5:12`); None: the class that the network takes the image for. methods: names of `METHODS`,
+    or `all`, of which those are left out that the network does not allow. notes: what the page is to say besides. With
+    `out`, sheet.png, a picture and a .npy file for each, explain.json, index.html and manifest.json; what a stopped run
+    has explained is not explained again. Of a network of bands, how much of the evidence lies in each is told, too.
     Raises `UserError` for a file that is no image, an unknown class, unit or method, settings that cannot be, and for a
     method asked for by name that the network does not allow.
     """
     settings = settings or ExplainSettings()
     names = _named(methods)
-    view = central_view(open_image(image), model.preprocess)
+    view = central_view(open_image(image, model.preprocess), model.preprocess)
     target = Target(model, _unit(model, view, unit))
     _check(target, view, names, settings, every=methods == ALL)
     identity = identify(
@@ -112,10 +116,12 @@ def explain(
     made = Explanation(
         view, target.unit, _name(model, target.unit), float(target.values(view[None])),
         None if probability is None else float(probability), found, left_out, tuple(notes),
+        () if len(view) in (1, 3) else band_evidence(target, view), model.preprocess.show,
     )  # fmt: skip
     if folder is not None and not folder.finished:
         given = getattr(image, "filename", "") if isinstance(image, Image.Image) else image
-        about = {"image": Path(str(given)).name or "an image", "seconds": clock.laps}
+        name = Path(str(given)).name if isinstance(given, (str, Path)) else ""
+        about = {"image": name or "an image", "seconds": clock.laps}
         write(made, folder, model, {**about, "settings": asdict(settings), "identity": identity})
     return made
 
@@ -181,16 +187,21 @@ def _worked_out(target: Target, view: Tensor, name: str, settings: ExplainSettin
     )
 
 
-def open_image(image: str | Path | Image.Image) -> Image.Image:
-    """One image, upright; a `UserError` for a folder and for what is none."""
-    if isinstance(image, Image.Image):
-        return open_upright(image)
+def open_image(image: str | Path | Image.Image | NDArray[Any] | Tensor, how: Preprocess) -> Picture:
+    """One image as a network is to see it; a `UserError` for a folder and for what is none."""
+    if not isinstance(image, (str, Path)):
+        try:
+            return as_picture(image, how, "the image")
+        except UndecodableError as error:
+            raise UserError(f"the image cannot be read: {error}.") from error
     if Path(image).is_dir():
         raise UserError(f"{str(image)!r} is a folder; give one image.")
     if not Path(image).is_file():
         raise UserError(f"no image {str(image)!r}.")
     try:
-        return open_upright(Path(image))
+        return open_picture(Path(image), how)
+    except UserError:
+        raise
     except Exception as error:  # Pillow's decoders raise almost anything on what is no image
         raise UserError(f"{str(image)!r} is no image that can be read: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from featviz.attribution import METHODS, Attribution
+from featviz.band_evidence import BandEvidence
 from featviz.localisation import Box
 
 from .figure import DPI, INK, PAPER
@@ -48,10 +50,10 @@ def overlay(view: Tensor, found: Attribution, box: Box | None = None, *, side: i
 def sheet_figure(made: Explanation, *, title: str) -> Figure:
     """The image and every map on it, each over what the method is and what is special about it."""
     tiles: list[tuple[str, str, NDArray[np.uint8]]] = [
-        ("The image", _certainty(made), np.asarray(thumbnail(made.view).resize((_SIDE, _SIDE)).convert("RGB")))
+        ("The image", _certainty(made), np.asarray(thumbnail(made.seen).resize((_SIDE, _SIDE)).convert("RGB")))
     ]
     for name, each in made.found.items():
-        tiles.append((METHODS[name].title, each.map.note, np.asarray(overlay(made.view, each.map, each.box))))
+        tiles.append((METHODS[name].title, each.map.note, np.asarray(overlay(made.seen, each.map, each.box))))
     rows, gap, head, below, margin = -(-len(tiles) // _ACROSS), 20, 64, 62, 24
     across = min(_ACROSS, len(tiles))
     width = max(2 * margin + across * (_SIDE + gap) - gap, 560)
@@ -92,6 +94,21 @@ def curves_figure(made: Explanation) -> Figure:
         axes.legend(fontsize=7, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel(what)
+    return figure
+
+
+def bands_figure(bands: Sequence[BandEvidence]) -> Figure:
+    """By how much the activation falls without each band, a bar for each, those below zero speak against."""
+    figure = Figure(figsize=(9, 0.9 + 0.3 * len(bands)), dpi=DPI, facecolor=PAPER, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    places = range(len(bands))
+    axes.barh(places, [band.drop for band in bands], color="#3b6fb6", height=0.7)
+    axes.set_yticks(places, [band.name for band in bands], parse_math=False)
+    axes.invert_yaxis()
+    axes.axvline(0, color=INK, linewidth=0.6)
+    axes.set_xlabel("the activation falls by this much once the band is at the network's mean")
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from featviz.attribution import METHODS, Attribution, enlarged
+from featviz.band_evidence import BandEvidence, told_evidence
+from featviz.bands import visible
 from featviz.localisation import Box
 from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.trust import Curve, Randomisation
 from featviz.units import Unit
 
-from .explain_figure import curves_figure, likeness_figure, overlay, sheet_figure
+from .explain_figure import bands_figure, curves_figure, likeness_figure, overlay, sheet_figure
 from .explorer import Report, make_book, write_viewer
 from .figure import save_figure
 from .stages import versions
@@ -40,7 +42,8 @@ class Explanation:
     """An image (channels, h, w) as the network sees it, and what each method says of it, by name.
 
     `left_out`: method -> why the network or the unit does not allow it; `value`: the unit's activation; `probability`:
-    for a class; `notes`: what else is to be said.
+    for a class; `notes`: what else is to be said; `bands`: of more bands than photographs have, which the evidence lies
+    in; `show`: those that a reader sees.
     """
 
     view: Tensor
@@ -51,12 +54,21 @@ class Explanation:
     found: dict[str, Explained]
     left_out: dict[str, str]
     notes: tuple[str, ...] = ()
+    bands: tuple[BandEvidence, ...] = ()
+    show: tuple[int, ...] = ()
+
+    @property
+    def seen(self) -> Tensor:
+        """(1 or 3, h, w) what a reader sees of the view."""
+        return visible(self.view, self.show)
 
 
 def conclusion(made: Explanation) -> list[str]:
     """What was found, in words."""
     certain = "" if made.probability is None else f", with a probability of {made.probability:.1%}"
     lines = [f"{made.name}: activation {made.value:.3g}{certain}.", *made.notes]
+    if made.bands:
+        lines.append(told_evidence(made.bands))
     titles = {name: METHODS[name].title for name in made.found}
     flat = [titles[name] for name, each in made.found.items() if each.deletion is not None and each.deletion.flat]
     held = {name: each for name, each in made.found.items() if each.deletion is not None and not each.deletion.flat}
@@ -130,20 +142,29 @@ def _table_row(name: str, each: Explained) -> dict[str, str]:
 
 def write(made: Explanation, folder: OutputFolder, model: Model, about: dict[str, Any]) -> None:
     for name, each in made.found.items():
-        folder.write(f"{name}.npy", partial(_save_array, each.map.raw.numpy()))
-        folder.write(f"{name}.png", partial(overlay(made.view, each.map, each.box).save, format="PNG"))
+        folder.write(f"{name}.npy", partial(save_array, each.map.raw.numpy()))
+        folder.write(f"{name}.png", partial(overlay(made.seen, each.map, each.box).save, format="PNG"))
     title = f"{made.name} in {about['image']}: {model.name}"
     figures = {"Maps": sheet_figure(made, title=title)}
     if any(each.deletion is not None for each in made.found.values()):
         figures["As the marked pixels go, and come"] = curves_figure(made)
         figures["As the network forgets what it has learned"] = likeness_figure(made)
-    names = {"Maps": "sheet.png", "As the marked pixels go, and come": "curves.png"}
+    if made.bands:
+        figures["Which bands the evidence lies in"] = bands_figure(made.bands)
+    names = {
+        "Maps": "sheet.png",
+        "As the marked pixels go, and come": "curves.png",
+        "Which bands the evidence lies in": "bands.png",
+    }
     pictures = {
         heading: folder.write(names.get(heading, "randomisation.png"), partial(save_figure, figure)).read_bytes()
         for heading, figure in figures.items()
     }
     rows = [as_row(name, each) for name, each in made.found.items()]
-    folder.write_json("explain.json", {"unit": str(made.unit), "methods": rows, "left_out": made.left_out})
+    about_bands = {"bands": [asdict(band) for band in made.bands]} if made.bands else {}
+    folder.write_json(
+        "explain.json", {"unit": str(made.unit), "methods": rows, "left_out": made.left_out, **about_bands}
+    )
     lines = conclusion(made)
     table = [_table_row(name, each) for name, each in made.found.items()]
     report = Report(title, lines, pictures, table)
@@ -152,6 +173,6 @@ def write(made: Explanation, folder: OutputFolder, model: Model, about: dict[str
     folder.finish({"command": "explain", "model": model.name, "versions": versions(), "conclusion": lines, **about})
 
 
-def _save_array(values: Any, path: Path) -> None:
+def save_array(values: Any, path: Path) -> None:
     with path.open("wb") as stream:
         np.save(stream, values)

@@ -16,6 +16,7 @@ from featviz.classifier import without_classifier
 from featviz.errors import UserError
 from featviz.layers import OUTPUT
 from featviz.progress import Progress, silent
+from search.classes import class_map, unmatched_told
 from search.images import Images
 from search.loading import Skipped
 from search.scan import scan
@@ -100,33 +101,20 @@ class Features:
 
 
 def network_labels(found: Study, images: Images) -> list[int]:
-    """Each image's class as the network counts them, -1 where unknown.
+    """Each image's class as the network counts them, -1 where unknown; by name where names are known (`class_map`).
 
-    A data set counts its own classes. Where its class names are known and are not the network's at the same numbers,
-    the network's classes of the same names count. Raises `UserError` where too few classes are known to test on.
+    Raises `UserError` where too few classes are known to test on.
     """
-    names = [name.lower() for name in images.class_names]
-    theirs = [label.lower() for label in found.model.labels]
-    labels = [label if 0 <= label < len(found.weights) else -1 for label in images.labels]
-    named = [(label, name) for label, name in zip(labels, names, strict=True) if name and label >= 0]
-    agree = sum(label < len(theirs) and _same_class(name, theirs[label]) for label, name in set(named))
-    if theirs and named and agree < 0.5 * len(set(named)):
-        labels = [_index_of(name, theirs) for name in names]
+    mapped = class_map(images, found.model.labels)
+    labels = [label if 0 <= label < len(found.weights) else -1 for label in mapped.labels]
     count = len({label for label in labels if label >= 0})
     if count < LEAST_CLASSES:
+        why = unmatched_told(images, mapped, found.model.labels, found.model.name) if mapped.unmatched else ""
         raise UserError(
             f"the tests need labelled images of at least {LEAST_CLASSES} of the network's classes; {images.source!r} "
-            f"has images of {count}. labels.csv says which class (`class_index`) a file shows."
+            f"has images of {count}. {why or 'labels.csv says which class (`class_index`) a file shows.'}"
         )
     return labels
-
-
-def _same_class(name: str, label: str) -> bool:
-    return name in label or label in name
-
-
-def _index_of(name: str, labels: Sequence[str]) -> int:
-    return labels.index(name) if labels.count(name) == 1 else -1
 
 
 def features_of(found: Study, images: Images, *, workers: int | None = None, progress: Progress = silent) -> Features:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz import color
+from featviz.bands import visible
 from featviz.batch_size import chunk_by_trying, chunk_for
 from featviz.canvas import DECAY, Fourier, calm
 from featviz.engine import LOCAL, Engine, Place, Report, Work, blocks, kept_map, shares
@@ -131,7 +132,7 @@ class _IconDrawing:
             for number, block in enumerate(jobs):
                 images = self._drawn(model, wish, trunk, block, chunk, partial(report, number))
                 robust, plain = (each(clean, measure, images, block).numpy() for each in (robust_score, score))
-                yield {"images": as_rgb(images), "scores": robust, "clean": plain}
+                yield {"images": as_rgb(images, model.preprocess.show), "scores": robust, "clean": plain}
 
         return work
 
@@ -189,12 +190,9 @@ def icon_starts(cells: Sequence[Cell], seed: int, icon: int, channels: int) -> T
     return color.to_rgb(STRENGTH * fine).sigmoid() if channels == 3 else (STRENGTH * fine).sigmoid()
 
 
-def as_rgb(images: Tensor) -> Bytes:
-    """8-bit (n, channels, h, w) -> (n, h, w, 3): grey is repeated, of more than three channels the first three show."""
-    pixels = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
-    if pixels.shape[1] == 2:
-        pixels = torch.cat([pixels, torch.zeros_like(pixels[:, :1])], 1)
-    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+def as_rgb(images: Tensor, show: Sequence[int] = ()) -> Bytes:
+    """8-bit (n, channels, h, w) -> (n, h, w, 3): grey is repeated, of other bands those of `show` are seen."""
+    return visible(images, show).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def sheet(cells: Sequence[Cell], icons: Bytes, level: int) -> Bytes:

@@ -54,8 +54,9 @@ def label(
     its name.
     Raises `UserError` where too few photographs have names.
     """
-    source = open_images(images)
-    checks = None if check is None else open_images(check)
+    how = None if model is None else model.preprocess
+    source = open_images(images, how)
+    checks = None if check is None else open_images(check, how)
     words = vocabulary or Labels.among([source] if checks is None else [source, checks])
     photographs = _Photographs(atlas, words, model, seed, workers, progress)
     if checks is None:

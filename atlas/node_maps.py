@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torchcam.methods import SmoothGradCAMpp
 
+from featviz.bands import visible
 from featviz.classifier import Classifier, feature_layer, without_classifier
 from featviz.copies import cpu_copy
 from featviz.errors import UserError
 from featviz.gradients import gradients_on
 from featviz.layout import Layout
-from featviz.models import Model
+from featviz.models import Model, Preprocess
 from featviz.progress import Progress, silent
 from search.decode import central_view
+from search.pictures import Picture
 
 from .tree import Node
 
@@ -43,7 +45,7 @@ def node_views(
     model: Model,
     classifier: Classifier,
     tree: Node,
-    image: Image.Image,
+    image: Picture,
     label: int,
     *,
     samples: int = 4,
@@ -63,7 +65,8 @@ def node_views(
     nodes = list(tree)
     scorer = _NodeScores(without_classifier(model, classifier).network.cpu(), nodes, classifier.weight.shape[1])
     everything = np.ones(model.preprocess.size, np.float32)
-    views = [NodeView(tree, everything, _pixels(view), _probability(network, model, view, label))]
+    pixels = partial(_pixels, how=model.preprocess)
+    views = [NodeView(tree, everything, pixels(view), _probability(network, model, view, label))]
     shape = tuple(view.shape[1:])
     with (
         torch.random.fork_rng(devices=[]),
@@ -77,7 +80,7 @@ def node_views(
             found = extractor(class_idx=number, scores=scores)[0]
             map_ = _scaled(F.interpolate(found[None].float(), model.preprocess.size, mode="bicubic"))[0, 0]
             masked = view * map_
-            views.append(NodeView(node, map_.numpy(), _pixels(masked), _probability(network, model, masked, label)))
+            views.append(NodeView(node, map_.numpy(), pixels(masked), _probability(network, model, masked, label)))
             progress("looking through nodes", number, len(nodes) - 1)
     return views
 
@@ -117,7 +120,7 @@ def _scaled(maps: Tensor) -> Tensor:
     return (maps - low) / (high - low) if high > low else torch.zeros_like(maps)
 
 
-def _pixels(view: Tensor) -> NDArray[np.uint8]:
-    """(1, channels, h, w) in [0, 1] as (h, w, 3) bytes."""
-    shown = view[0, :3] if view.shape[1] >= 3 else view[0, :1].expand(3, -1, -1)
+def _pixels(view: Tensor, how: Preprocess) -> NDArray[np.uint8]:
+    """(1, channels, h, w) in [0, 1] as (h, w, 3) bytes: what a reader sees of it."""
+    shown = visible(view[0], how.show).expand(3, -1, -1)
     return np.asarray((shown * 255).round().byte().permute(1, 2, 0).numpy())

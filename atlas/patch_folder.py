@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from featviz.bands import visible
 from featviz.errors import UserError
 from featviz.keep import NOWHERE
 from featviz.layers import OUTPUT
@@ -19,12 +21,14 @@ from featviz.models import Model
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
-from search.decode import open_upright
+from search.classes import network_images
 from search.images import Images, open_images
+from search.pictures import open_picture
 
 from .claim import claim, file_digest, identify
 from .class_atlas import DEFAULTS
 from .class_folder import check_source
+from .explanation import save_array
 from .explorer import Report, make_book, write_viewer
 from .figure import save_figure
 from .patch_figure import Step, strip_figure, sweep_figure
@@ -106,7 +110,10 @@ def patch_test(
     folder = claim(out, identity, model, run.images, overwrite=overwrite)
     if folder is not None and folder.finished:
         stored = json.loads((folder.path / "patches.json").read_text(encoding="utf-8"))
-        return PatchTest(as_patch(model, open_upright(folder.path / "patch.png")), stored, folder.manifest())
+        file = folder.path / ("patch.png" if model.preprocess.channels in (1, 3) else "patch.npy")
+        kept = np.load(file, allow_pickle=False) if file.suffix == ".npy" else None
+        own = as_patch(model, open_picture(file, model.preprocess)) if kept is None else torch.from_numpy(kept)
+        return PatchTest(own, stored, folder.manifest())
     run = Stages(model, run.images, run.settings, folder or NOWHERE, workers, progress)
     clock, seed = Clock(), run.settings.seed
     shown, tried = right_views(model, run.images, labels[0], views, seed=seed, workers=workers, progress=progress)
@@ -120,7 +127,7 @@ def patch_test(
         square = found.patch
         clock.lap("search")
     else:
-        square = as_patch(model, open_upright(Path(patch)))
+        square = as_patch(model, open_picture(Path(patch), model.preprocess))
     made = _tested(run, labels, names, shown, tried, square, found, tuple(sizes))
     clock.lap("test")
     manifest = {
@@ -172,11 +179,14 @@ def _checked(
     file: list[Any] = [AUTO, asdict(wanted)]
     if str(patch) != AUTO:
         try:
-            open_upright(Path(patch))
+            open_picture(Path(patch), model.preprocess)
+        except UserError:
+            raise
         except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
             raise UserError(f"--patch takes an image file, or auto; {str(patch)!r} is neither: {error}") from error
         file = [Path(patch).name, file_digest(patch), wanted.seed]
-    run = Stages(model, open_images(images), wanted, workers=workers, progress=progress)
+    against = network_images(open_images(images, model.preprocess), model.labels, model.name)
+    run = Stages(model, against, wanted, workers=workers, progress=progress)
     identity = identify("patch", model, run.images, classes=labels, patch=file, sizes=list(sizes), views=views)
     return run, identity
 
@@ -233,15 +243,16 @@ def _steps(trunk: Trunk, shown: Views, patch: Tensor, own: Outcome) -> tuple[Ste
     pixels = shown.pixels[view : view + 1]
     pictures = [pixels, *(paste(pixels, patch, size, CORNERS[corner]) for size in own.sizes)]
     found = probabilities(trunk, torch.cat(pictures))
-    return tuple(
-        Step(size, picture[0], each) for size, picture, each in zip((0.0, *own.sizes), pictures, found, strict=True)
-    )
+    seen = [visible(picture[0], trunk.preprocess.show) for picture in pictures]
+    return tuple(Step(*each) for each in zip((0.0, *own.sizes), seen, found, strict=True))
 
 
 def _write(made: Tested, folder: OutputFolder, model: Model, found: dict[str, Any], manifest: dict[str, Any]) -> None:
     own = made.outcome
     folder.write_json("patches.json", found)
-    folder.write("patch.png", partial(thumbnail(made.patch).save, format="PNG"))
+    folder.write("patch.png", partial(thumbnail(made.patch, model.preprocess.show).save, format="PNG"))
+    if len(made.patch) not in (1, 3):  # of which a picture shows a part
+        folder.write("patch.npy", partial(save_array, made.patch.numpy()))
     title = f"From {made.names[0]} to {made.names[1]} by a patch: {model.name}"
     strip = strip_figure(made.steps, own.source, own.target, model.class_name, title=title)
     before = made.before[:, [own.source, own.target]].mean(0).tolist()

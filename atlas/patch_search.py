@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from featviz.bands import visible
 from featviz.errors import UserError
 from featviz.layers import OUTPUT
 from featviz.trunk import Trunk
@@ -93,13 +94,13 @@ def candidates(run: Stages, source: int, target: int, sample_of: Atlas | None = 
     found: dict[tuple[int, Box], Candidate] = {}
     for row, cell_key, other in wanted:
         number = int(part.image[row])
-        image = run.images.open(number)
+        image = run.images.picture(number, run.model.preprocess)
         for factor in _AROUND:
             box = _around(photographs.box(row), factor, image.size)
             patch = as_patch(run.model, image, box)
             found.setdefault((number, box), Candidate(patch, number, box, cell_key, other, float(difference[row])))
     for number, speaks in _whole_images(whole, run.images.labels, source, target):
-        image = run.images.open(number)
+        image = run.images.picture(number, run.model.preprocess)
         box = _around((0.0, 0.0, *image.size), 1.0, image.size)
         other = _other(whole.effects[whole.image == number].mean(0), source, target)
         found.setdefault((number, box), Candidate(as_patch(run.model, image, box), number, box, "", other, speaks))
@@ -165,7 +166,7 @@ def best_of(
 
 def _refined(run: Stages, best: Candidate) -> list[Candidate]:
     """Parts of the same photograph around a candidate, each once."""
-    image = run.images.open(best.image)
+    image = run.images.picture(best.image, run.model.preprocess)
     side = best.box[2] - best.box[0]
     boxes = []
     for across, down, factor in _REFINED:
@@ -194,7 +195,7 @@ def _around(box: Box, factor: float, size: tuple[int, int]) -> Box:
     return (left, top, left + side, top + side)
 
 
-def thumbnail(patch: Tensor) -> Image.Image:
-    """A patch as a picture."""
-    pixels = (patch.expand(3, -1, -1) if len(patch) == 1 else patch[:3]).permute(1, 2, 0).mul(255).round()
+def thumbnail(patch: Tensor, show: Sequence[int] = ()) -> Image.Image:
+    """A patch as a picture. show: which of its bands, of more than three."""
+    pixels = visible(patch, show).expand(3, -1, -1).permute(1, 2, 0).mul(255).round()
     return Image.fromarray(pixels.to(torch.uint8).numpy())

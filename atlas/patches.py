@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, sqrt
 
 import numpy as np
@@ -18,8 +18,9 @@ from featviz.models import Model
 from featviz.progress import Progress, silent
 from featviz.seeds import generator_for
 from featviz.trunk import Trunk
-from search.decode import cut
+from search.decode import cut, in_unit
 from search.images import Images
+from search.pictures import Picture
 from search.scan import CPU_BATCH, GPU_BATCH, Batch, scan
 
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
@@ -207,7 +208,7 @@ def photo_patches(model: Model, images: Images, count: int, *, without: Sequence
             break
         share, across, down = torch.rand(3, generator=generator).tolist()
         try:
-            image = images.open(number)
+            image = images.picture(number, model.preprocess)
         except Exception:  # Pillow's decoders raise almost anything on a damaged file
             continue
         side = (0.25 + 0.75 * share) * min(image.size)
@@ -216,11 +217,13 @@ def photo_patches(model: Model, images: Images, count: int, *, without: Sequence
     return patches
 
 
-def as_patch(model: Model, image: Image.Image, box: tuple[float, float, float, float] | None = None) -> Tensor:
+def as_patch(model: Model, image: Picture, box: tuple[float, float, float, float] | None = None) -> Tensor:
     """A part of an upright image, or all of it, as a square patch (channels, side, side) in [0, 1]."""
     side = min(model.preprocess.size)
+    if not isinstance(image, Image.Image):
+        return image.cut(box or (0, 0, *image.size), replace(model.preprocess, size=(side, side)))
     square = cut(image.resize((side, side), Image.Resampling.LANCZOS, box=box), (0, 0, side, side), model.preprocess)
-    return torch.nn.functional.interpolate(square[None].float() / 255, size=(side, side), mode="nearest")[0]
+    return torch.nn.functional.interpolate(in_unit(square)[None], size=(side, side), mode="nearest")[0]
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from featviz.bands import told_bands
 from featviz.certificate import Certificate, from_json
 from featviz.drawing import EXEMPLAR, Drawing
 from featviz.engine import LOCAL, Engine
@@ -22,9 +23,10 @@ from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.superstimuli import Start, check, render
 from featviz.units import Unit, parse_units
-from search.decode import cut, open_upright
+from search.decode import cut, in_unit
 from search.images import Images, open_images
 from search.loading import Skipped
+from search.pictures import open_picture
 from search.reference import natural_spectrum, references, strongest_parts, strongest_views
 
 from .claim import claim, file_digest, identify
@@ -131,9 +133,9 @@ class _Run:
         judge = feature_extractor(similarity, device=str(model.device)) if isinstance(similarity, str) else similarity
         file = drawing.start not in ("", EXEMPLAR)
         start = _start(drawing.start, model.preprocess) if file else None
-        against = None if images is None else open_images(images)
+        against = None if images is None else open_images(images, model.preprocess)
         # Without images of the user's, the canvas maco takes its spectrum from the embedded photographs.
-        natural = against or (open_images("photos") if drawing.canvas == "maco" else None)
+        natural = against or (_photographs(model) if drawing.canvas == "maco" else None)
         return cls(model, list(dict.fromkeys(wanted)), drawing, against, natural, judge, start, pairs)
 
     @property
@@ -155,16 +157,26 @@ class _Run:
         )  # fmt: skip
 
 
+def _photographs(model: Model) -> Images:
+    """The embedded photographs, whose spectrum the canvas `maco` takes where no images are given."""
+    if model.preprocess.channels not in (1, 3):
+        raise UserError(
+            f"the canvas maco takes its spectrum from images, and no images of {told_bands(model.preprocess)} are "
+            "embedded: give --images."
+        )
+    return open_images("photos")
+
+
 def _start(file: str, how: Preprocess) -> Tensor:
     """The largest central part of an image file of the network's proportions, (channels, h, w) in [0, 1]."""
     try:
-        image = open_upright(Path(file))
+        image = open_picture(Path(file), how)
     except OSError as error:
         raise UserError(f"--start takes an image file; {file!r} cannot be read: {error}.") from error
     side = min(image.size[0] / how.size[1], image.size[1] / how.size[0])
     width, height = how.size[1] * side, how.size[0] * side
     left, top = (image.size[0] - width) / 2, (image.size[1] - height) / 2
-    return cut(image, (left, top, left + width, top + height), how).float() / 255
+    return in_unit(cut(image, (left, top, left + width, top + height), how))
 
 
 def _finish(

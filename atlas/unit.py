@@ -56,7 +56,7 @@ def draw_card(
     check(model, both, drawing)
     if k < 1:
         raise UserError(f"--exemplars starts at 1; got {k}.")
-    against = open_images(images)
+    against = open_images(images, model.preprocess)
     judge = feature_extractor(similarity, device=str(model.device)) if isinstance(similarity, str) else similarity
     readout = _readout(model, unit)
     identity = identify(

@@ -6,12 +6,13 @@ import math
 import operator
 from collections.abc import Iterable, Mapping, Set
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from .errors import UserError, unknown
+from .result import ACTIVATIONS, Activation
 
 # The names of Pillow's filters, and how else they are called.
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -213,3 +214,23 @@ def _listed(given: Any) -> list[Any] | None:
 def _shown(given: Any) -> str:
     text = repr(given)
     return text if len(text) <= 60 else f"{type(given).__name__} {text[:50]}..."
+
+
+class Answered(TypedDict):
+    """What a user states of what a network returns."""
+
+    activation: Activation | None
+    tokens: tuple[int, int, int] | None
+
+
+def checked_answer(activation: Activation | None, tokens: Any) -> Answered:
+    """What is stated of a network's result and tokens; raises `UserError` for what cannot be meant."""
+    if activation is not None and activation not in ACTIVATIONS:
+        raise unknown("activation", str(activation), ACTIVATIONS)
+    if tokens is None:
+        return {"activation": activation, "tokens": None}
+    numbers = list(tokens) if isinstance(tokens, (tuple, list)) else []
+    whole = len(numbers) == 3 and all(isinstance(each, int) for each in numbers)
+    if not whole or min(numbers[:2]) < 1 or numbers[2] < 0:
+        raise UserError(f"tokens are (rows, columns, prefix), such as (14, 14, 1); got {tokens!r}.")
+    return {"activation": activation, "tokens": (numbers[0], numbers[1], numbers[2])}

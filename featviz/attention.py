@@ -139,6 +139,9 @@ def _grid(target: Target, tokens: int) -> tuple[int, tuple[int, int]]:
     """How many tokens stand before the patches', and the patches' (rows, columns)."""
     trunk = target.trunk
     try:
+        known = target.model.layouts.of(trunk.network, target.last_map)
+        if known.kind == "tokens" and known.prefix + known.grid[0] * known.grid[1] == tokens:
+            return known.prefix, known.grid
         layout = infer_layout(
             trunk.network, target.unit.layer, torch.zeros(1, tokens, 1), batch=1, size=trunk.preprocess.size
         )

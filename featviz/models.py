@@ -15,17 +15,19 @@ from torch import Tensor, nn
 
 from .arguments import (
     channel_numbers,
+    checked_answer,
     checked_network,
     class_names,
     crop_share,
     image_size,
     interpolation_name,
 )
+from .bands import checked_bands, refuse_volumes
 from .class_index import class_index
-from .errors import UserError, unknown
+from .errors import UserError
 from .find_layout import Layouts
 from .layers import find_layer
-from .result import ACTIVATIONS, Activation
+from .result import Activation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -38,7 +40,9 @@ class Preprocess:
 
     `size`: (height, width) in pixels; `mean`, `std`: one number per input channel, so their length is the number of
     input channels; `interpolation`: Pillow's name of the filter, in small letters; `crop`: the share of the image's
-    shorter side that the central crop keeps.
+    shorter side that the central crop keeps. Of bands (`featviz.bands`): `bands`, their names; `show`, which three, or
+    which one, a reader is shown (none: the first three); `range`, the stored numbers that mean 0 and 1 (None: 0 and 255
+    of 8 bits, 0 and 65535 of 16, floats as they are).
     """
 
     size: tuple[int, int] = (224, 224)
@@ -46,10 +50,13 @@ class Preprocess:
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: str = "bilinear"
     crop: float = 0.875
+    bands: tuple[str, ...] = ()
+    show: tuple[int, ...] = ()
+    range: tuple[float, float] | None = None
 
     @property
     def channels(self) -> int:
-        """Input channels: 1 for greyscale, 3 for RGB."""
+        """Input channels: 1 for greyscale, 3 for RGB, else bands."""
         return len(self.mean)
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -116,6 +123,9 @@ class Model:
         logits: str | int | None = None,
         activation: Activation | None = None,
         tokens: tuple[int, int, int] | None = None,
+        bands: Sequence[str] = (),
+        show: Sequence[int | str] = (),
+        range: Sequence[float] | None = None,  # noqa: A002
     ) -> Model:
         """A `Model` of any module that maps normalised images (n, len(mean), h, w) to logits or to anything else.
 
@@ -128,22 +138,21 @@ class Model:
         What else a network is, is found out by running it; these say it where that cannot be. logits: where they are in
         a result of several: a key, a number, or several with dots between. activation: what the result is, `none`
         (logits), `softmax`, `log_softmax`, `sigmoid` or `features` (no classes). tokens: (rows, columns, prefix) of
-        patch tokens and of those before them.
+        patch tokens and of those before them. bands: the input channels' names. show: which three of them, or which
+        one, a reader is shown as red, green and blue. range: the stored numbers that mean 0 and 1, such as (0, 10000).
 
         Raises `UserError` for what is none of these.
         """
         network = checked_network(module)
         means, deviations = channel_numbers(mean, std)
         height_width = image_size(size, len(means))
-        how = Preprocess(height_width, means, deviations, interpolation_name(interpolation), crop_share(crop))
+        seen = checked_bands(len(means), bands, show, range)
+        refuse_volumes(network, len(means), height_width)
+        how = Preprocess(height_width, means, deviations, interpolation_name(interpolation), crop_share(crop), *seen)
         if default_layer is not None:
             find_layer(network, default_layer)
-        if activation is not None and activation not in ACTIVATIONS:
-            raise unknown("activation", str(activation), ACTIVATIONS)
-        if tokens is not None and (len(tokens) != 3 or min(tokens[:2]) < 1 or tokens[2] < 0):
-            raise UserError(f"tokens are (rows, columns, prefix), such as (14, 14, 1); got {tokens!r}.")
-        names = class_names(labels)
-        return cls(name, network, how, names, default_layer, logits=logits, activation=activation, tokens=tokens)
+        answer = checked_answer(activation, tokens)
+        return cls(name, network, how, class_names(labels), default_layer, logits=logits, **answer)
 
     def __str__(self) -> str:
         """What it takes, what it returns and what its results depend on, found out by running it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
@@ -23,6 +24,8 @@ VIEWS = 8
 _BLUR = 1 / 128
 # Of the JPEG files that half of the views go through, and the noise of every view: weakest and strongest.
 _JPEG_QUALITY, _NOISE = 30, (0.05, 0.15)
+# Rows of channels in one file of grey, of which no file may have more than 65,500.
+_ROWS = 60_000
 
 
 def robust_views(images: Tensor) -> list[Tensor]:
@@ -96,8 +99,20 @@ def _as_jpeg(images: Tensor) -> Tensor:
     if images.shape[1] == 3:
         back = torch.stack([torch.from_numpy(_through_file(each.permute(1, 2, 0).numpy())) for each in pixels])
         return back.permute(0, 3, 1, 2).float() / 255
-    flat = torch.stack([torch.from_numpy(_through_file(each.numpy())) for each in pixels.flatten(0, 1)])
-    return flat.reshape(images.shape).float() / 255
+    at_once = max(1, _ROWS // (images.shape[2] + 8))
+    parts = torch.split(pixels.flatten(0, 1), at_once)
+    return torch.cat([_grey_as_jpeg(part) for part in parts]).reshape(images.shape) / 255
+
+
+def _grey_as_jpeg(pixels: Tensor) -> Tensor:
+    """Channels (n, h, w) of 8 bits as a file each would give them back, by one file for all: a file costs much.
+
+    They lie below each other, filled up to whole blocks of 8 rows as a file of one is, so that no block holds two.
+    """
+    height = pixels.shape[1]
+    filled = F.pad(pixels[:, None].float(), (0, 0, 0, -height % 8), mode="replicate")[:, 0].to(torch.uint8)
+    back = torch.from_numpy(_through_file(filled.flatten(0, 1).numpy()))
+    return back.reshape(filled.shape)[:, :height].float()
 
 
 def _through_file(pixels: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from .ascent import over_grey
@@ -32,6 +31,7 @@ from .norms import familiarity
 from .objectives import Objective, diverse
 from .output import OutputFolder
 from .path_similarity import path_layers
+from .picture import write_picture
 from .progress import Progress, silent
 from .spectrum import Spectrum
 from .trunk import Trunk
@@ -278,20 +278,6 @@ def file_name(unit: Unit, facet: int = 1) -> str:
     return re.sub(r"[^\w.,@+-]", "_", str(unit)) + digest + number + ".png"
 
 
-def as_png(picture: Tensor, alpha: Tensor | None = None) -> Image.Image:
-    """An 8-bit picture (channels, h, w) and its opacity (h, w) as an image that holds every channel.
-
-    One channel is grey, three are RGB, either with opacity; other numbers of channels lie side by side in grey.
-    """
-    channels = len(picture)
-    if channels not in (1, 3):  # the opacity is left out
-        return Image.fromarray(torch.cat(list(picture), 1).contiguous().numpy())
-    if alpha is not None:
-        picture = torch.cat([picture, alpha[None]])
-    pixels = picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)
-    return Image.fromarray(pixels.contiguous().numpy())
-
-
 def _groups(units: Sequence[Unit], drawing: Drawing, model: Model) -> list[list[Unit]]:
     """Units that one objective can hold, in order of appearance."""
     groups: dict[Any, list[Unit]] = {}
@@ -332,7 +318,7 @@ def _certify(
         for number, picture in enumerate(torch.from_numpy(arrays["pictures"])):
             alpha = torch.from_numpy(arrays["alpha"][number]) if "alpha" in arrays else None
             file = file_name(unit, number + 1)
-            folder.write(file, partial(as_png(picture, alpha).save, format="PNG"))
+            write_picture(folder, file, picture, alpha, model.preprocess)
             certificates.append(
                 certify(
                     unit,

@@ -1,6 +1,6 @@
 """search: one pass over a data set that finds what a network's units respond to."""
 
-from .datasets import from_dataset, from_huggingface, from_shards, from_stream
+from .datasets import from_huggingface, from_shards, from_stream
 from .exemplars import Exemplars, exemplars
 from .hierarchy import Hierarchy
 from .images import Images, open_images
@@ -14,6 +14,7 @@ from .readout import Readout
 from .record import Record
 from .reference import natural_spectrum, references
 from .scan import Batch, Consumer, Scanned, scan
+from .torch_datasets import from_dataset
 from .vocabulary import Concepts, Labels, Predictions, Vocabulary
 
 __all__ = [

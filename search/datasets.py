@@ -20,7 +20,8 @@ from featviz.errors import UserError
 
 from .decode import MOST_BYTES, open_upright, opened
 from .folder import from_folder
-from .image_set import SUFFIXES, Images, class_number
+from .image_set import PHOTOGRAPHS, Images, class_number
+from .torch_datasets import from_dataset
 
 # Name -> (class in torchvision.datasets, its arguments). Downloads go to the user's cache folder on first use.
 TORCHVISION: dict[str, tuple[str, dict[str, Any]]] = {
@@ -34,8 +35,6 @@ TORCHVISION: dict[str, tuple[str, dict[str, Any]]] = {
     "mnist": ("MNIST", {"train": True}),
     "fashion-mnist": ("FashionMNIST", {"train": True}),
 }
-# Items of a data set without a fingerprint of its own that are looked at to tell it from another.
-_LOOKED_AT = 8
 # Where a stream's items keep the image and the label.
 _IMAGE_KEYS = ("image", "jpg", "jpeg", "png", "webp", "img")
 _LABEL_KEYS = ("label", "cls", "labels", "fine_label")
@@ -56,17 +55,6 @@ def from_torchvision(name: str) -> Images:
     except (OSError, RuntimeError) as error:
         raise UserError(f"the data set {name!r} is not in {root} and could not be downloaded: {error}") from error
     return from_dataset(dataset, name)
-
-
-def from_dataset(dataset: Any, name: str = "dataset") -> Images:
-    """Images of any map-style data set whose items are an image or begin with one (and its integer label)."""
-    targets = next((getattr(dataset, key) for key in ("targets", "_labels", "labels") if hasattr(dataset, key)), None)
-    if targets is None and hasattr(dataset, "_samples"):  # Imagenette: pairs of file and label
-        targets = [label for _, label in dataset._samples]
-    count = len(dataset)
-    labels = tuple(int(target) for target in targets) if targets is not None else (-1,) * count
-    classes = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in getattr(dataset, "classes", [])]
-    return _indexed(name, labels, classes, dataset, _content(dataset, count))
 
 
 def from_huggingface(dataset: Any, name: str = "dataset", *, image: str = "", label: str = "") -> Images:
@@ -125,7 +113,7 @@ def from_shards(pattern: str) -> Images:
         except (OSError, tarfile.TarError) as error:
             raise UserError(f"the shard {str(path)!r} cannot be read: {error}") from error
     if not samples:
-        raise UserError(f"the shards {pattern!r} hold no images ({', '.join(sorted(SUFFIXES))}).")
+        raise UserError(f"the shards {pattern!r} hold no images ({', '.join(sorted(PHOTOGRAPHS))}).")
     content = hashlib.sha256(repr([(sample.name, sample.size) for sample in samples]).encode()).hexdigest()
     names, labels = tuple(sample.name for sample in samples), tuple(sample.label for sample in samples)
     return Images(
@@ -178,19 +166,6 @@ def _indexed(name: str, labels: tuple[int, ...], classes: list[str], dataset: An
     return Images(name, names, labels, class_names, dataset=dataset, content=content)
 
 
-def _content(dataset: Any, count: int) -> str:
-    """A digest of some items, evenly spaced, of a data set that has no fingerprint of its own."""
-    digest = hashlib.sha256()
-    for number in sorted({place * count // _LOOKED_AT for place in range(_LOOKED_AT)} & set(range(count))):
-        try:
-            item = dataset[number]
-        except Exception:  # a damaged item is told of where it is scanned
-            continue
-        image = item[0] if isinstance(item, (tuple, list)) else item
-        digest.update(image.tobytes() if hasattr(image, "tobytes") else repr(image).encode())
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True)
 class _Column:
     """The images of a Hugging Face data set."""
@@ -234,7 +209,7 @@ def _samples(path: Path) -> Iterator[_Sample]:
             key = f"{parent}/{stem}" if parent else stem
             if not member.isfile() or not stem:
                 continue
-            if f".{kind.rpartition('.')[2].lower()}" in SUFFIXES:
+            if f".{kind.rpartition('.')[2].lower()}" in PHOTOGRAPHS:
                 images.setdefault(key, member)
             elif kind in ("cls", "json"):
                 opened = shard.extractfile(member)
@@ -288,4 +263,4 @@ def _suffix(data: bytes) -> str:
             kind = str(image.format).lower()
     except OSError:  # a damaged file, which the scan will name
         kind = "jpg"
-    return kind if f".{kind}" in SUFFIXES else "jpg"
+    return kind if f".{kind}" in PHOTOGRAPHS else "jpg"

@@ -1,4 +1,4 @@
-"""An image file of any kind -> 8-bit RGB (or greyscale), upright; and the part of it that a view shows."""
+"""A photograph's file of any kind -> 8-bit RGB (or greyscale), upright; and the part of it that a view shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from featviz.arguments import interpolation_name
+from featviz.bands import told_bands
+from featviz.errors import UserError
 from featviz.models import Preprocess
 from featviz.seeds import generator_for
 
@@ -44,8 +46,29 @@ _TURNS = {
 _AT_ONCE = 2**20
 
 
+class Cuttable(Protocol):
+    """An image that is no photograph: `size` (width, height), and its parts as `cut` gives them."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    def cut(self, box: Box, how: Preprocess) -> Tensor: ...
+
+
 class UndecodableError(OSError):
     """A file that is no image, or one that is damaged or too large: says why, and not where the file lies."""
+
+
+class FeedError(UserError):
+    """An image of a kind that the network cannot be fed: all the others are of it, so that nothing goes on."""
+
+
+def refused(how: Preprocess, name: str, holds: str) -> FeedError:
+    """The error for an image of a kind that the network cannot be fed."""
+    return FeedError(
+        f"the network takes images of {told_bands(how)}, and {name} holds {holds}: give images with their bands, as "
+        ".npy, .npz or multi-band .tif."
+    )
 
 
 def open_upright(file: Path | BinaryIO | Image.Image) -> Image.Image:
@@ -74,7 +97,7 @@ def opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
             if not isinstance(file, Path):
                 yield _checked(Image.open(file, formats=_formats()))
                 return
-            with _regular(file) as stream, Image.open(stream, formats=_formats()) as image:
+            with regular(file) as stream, Image.open(stream, formats=_formats()) as image:
                 yield _checked(image)
         except UndecodableError:
             raise
@@ -89,7 +112,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (image.height, image.width) if known and _orientation(image) >= 5 else image.size
 
 
-def _regular(file: Path) -> BinaryIO:
+def regular(file: Path) -> BinaryIO:
     """The file, opened; not by its name, which Pillow's messages would tell, and only if it is one."""
     if not stat.S_ISREG(file.stat().st_mode):
         raise UndecodableError("it is no regular file")
@@ -136,10 +159,14 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) and found in _TURNS else 1
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says."""
     turn = _TURNS.get(_orientation(image))
-    if turn is not None:
-        image = image.transpose(turn)
+    return image if turn is None else image.transpose(turn)
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image = upright(image)
     if image.mode.startswith(("I", "F")):
         image = _deep_to_grey(image)
     if image.has_transparency_data:
@@ -176,9 +203,9 @@ def central_box(size: tuple[int, int], how: Preprocess) -> Box:
     return _box(size, (width * how.crop, height * how.crop), (0.5, 0.5))
 
 
-def central_view(image: Image.Image, how: Preprocess) -> Tensor:
+def central_view(image: Image.Image | Cuttable, how: Preprocess) -> Tensor:
     """What the network sees of an upright image by default: (channels, h, w) in [0, 1]."""
-    return cut(image, central_box(image.size, how), how).float() / 255
+    return in_unit(cut(image, central_box(image.size, how), how))
 
 
 def random_box(size: tuple[int, int], how: Preprocess, generator: torch.Generator) -> Box:
@@ -198,15 +225,29 @@ def view_boxes(size: tuple[int, int], how: Preprocess, number: int, count: int, 
     return [central_box(size, how), *(random_box(size, how, generator) for generator in drawn)]
 
 
-def cut(image: Image.Image, box: Box, how: Preprocess) -> Tensor:
-    """The box of the image at the network's input size: uint8 (channels, h, w)."""
-    resample = Image.Resampling[interpolation_name(how.interpolation).upper()]
+def cut(image: Image.Image | Cuttable, box: Box, how: Preprocess) -> Tensor:
+    """The box of the image at the network's input size, (channels, h, w): uint8 of a photograph, of bands float32.
+
+    Raises `FeedError` for a photograph where the network takes bands.
+    """
+    if not isinstance(image, Image.Image):
+        return image.cut(box, how)
+    if how.channels not in (1, 3):  # copies of one grey in every band would be nonsense
+        raise refused(how, "the image", f"a photograph ({image.mode})")
     # reducing_gap speeds up large reductions; from 3 on Pillow's result is indistinguishable from the full filter.
-    part = image.resize((how.size[1], how.size[0]), resample, box=box, reducing_gap=3.0)
+    part = image.resize((how.size[1], how.size[0]), resampling(how), box=box, reducing_gap=3.0)
     pixels = np.array(part if how.channels == 3 else part.convert("L"))
-    if pixels.ndim == 3:
-        return torch.from_numpy(pixels).permute(2, 0, 1)
-    return torch.from_numpy(pixels).repeat(how.channels, 1, 1)
+    return torch.from_numpy(pixels).permute(2, 0, 1) if pixels.ndim == 3 else torch.from_numpy(pixels)[None]
+
+
+def in_unit(pixels: Tensor) -> Tensor:
+    """What was cut, in [0, 1]: of 8 bits their share of 255, floats as they are."""
+    return pixels if pixels.is_floating_point() else pixels.float() / 255
+
+
+def resampling(how: Preprocess) -> Image.Resampling:
+    """The filter that images are resized by."""
+    return Image.Resampling[interpolation_name(how.interpolation).upper()]
 
 
 def _largest(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float]:

@@ -240,7 +240,7 @@ def exemplars(
 
     Raises `UserError` for a layer that the network does not have and for settings out of range.
     """
-    against = open_images(images)
+    against = open_images(images, model.preprocess)
     check_settings(k=k, reduce=reduce, diverse=diverse, per_class=per_class, shard=shard, part=part)
     mine = _part(len(against), part)
     if not mine:

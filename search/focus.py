@@ -23,7 +23,7 @@ _BATCH = 16
 def views(found: Exemplars, numbers: Sequence[int]) -> Tensor:
     """What the network saw of images, (n, channels, h, w) in [0, 1]."""
     how = found.model.preprocess
-    return torch.stack([central_view(found.images.open(number), how) for number in numbers])
+    return torch.stack([central_view(found.images.picture(number, how), how) for number in numbers])
 
 
 def unit_maps(found: Exemplars, layer: str, channel: int, images: Tensor) -> Tensor:

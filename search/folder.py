@@ -9,7 +9,7 @@ from pathlib import Path
 
 from featviz.errors import UserError
 
-from .image_set import SUFFIXES, Images, readable
+from .image_set import SUFFIXES, Images, class_number, readable
 from .labels import read_labels
 
 # Names that a note gives before it counts the rest.
@@ -20,21 +20,25 @@ def from_folder(folder: Path) -> Images:
     """The images of a folder, recursively, sorted by name; raises `UserError` where there are none.
 
     Classes come from its labels.csv (columns `file` and `class_index`, optionally `name`), else from the sub-folders,
-    else there are none. Links to files are followed wherever they lead: whoever filled the folder put them there. Links
-    to folders are not, and the notes name them; so a link in a circle does no harm.
+    else there are none. Sub-folders that are all called by numbers state their classes' numbers. Links to files are
+    followed wherever they lead: whoever filled the folder put them there. Links to folders are not, and the notes name
+    them; so a link in a circle does no harm.
     """
     found = _listed(folder)
     if not found.names:
         more = f" {'; '.join(found.notes)}." if found.notes else ""
         raise UserError(f"the folder {str(folder)!r} holds no images ({', '.join(sorted(SUFFIXES))}).{more}")
     table = folder / "labels.csv"
+    numbered = True
     if os.path.lexists(table):
         labels, class_names, notes = read_labels(table, found.names)
     else:
-        labels, class_names, notes = _labels_from_folders(found.names)
+        labels, class_names, notes, numbered = _labels_from_folders(found.names)
     # Absolute: a worker elsewhere works in another folder.
     files = tuple(folder.absolute() / name for name in found.names)
-    return Images(readable(str(folder)), found.names, labels, class_names, files, notes=(*found.notes, *notes))
+    return Images(
+        readable(str(folder)), found.names, labels, class_names, files, notes=(*found.notes, *notes), numbered=numbered
+    )  # fmt: skip
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -93,8 +97,17 @@ def _note(names: Sequence[str], what: str) -> str:
     return f"{len(names)} {what}: {some}{more}" if names else ""
 
 
-def _labels_from_folders(names: Sequence[str]) -> tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]]:
+def _labels_from_folders(
+    names: Sequence[str],
+) -> tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...], bool]:
+    """Labels, class names, notes, and whether the numbers are stated: sub-folders called by numbers state them."""
     parents = [name.rpartition("/")[0].split("/")[0] for name in names]
-    classes = {parent: number for number, parent in enumerate(sorted({parent for parent in parents if parent}))}
+    folders = sorted({parent for parent in parents if parent})
+    classes, notes = {folder: number for number, folder in enumerate(folders)}, list[str]()
+    stated = {folder: class_number(folder) for folder in folders}
+    numbered = min(stated.values(), default=-1) >= 0 and len(set(stated.values())) == len(folders)
+    if numbered and stated != classes:
+        notes.append("the sub-folders are called by numbers, which are taken for the numbers of their classes")
+    classes = stated if numbered else classes
     labels = tuple(classes.get(parent, -1) for parent in parents)
-    return labels, tuple(map(readable, parents)), ()
+    return labels, tuple(map(readable, parents)), tuple(notes), numbered

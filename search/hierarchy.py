@@ -18,7 +18,7 @@ _WANTED = (
     "a UTF-8 text with commas and the columns name and parents (names, with ; between them), or also id, which "
     "parents then gives with spaces between them; class_index is optional"
 )
-_WORDNET_FILE = Path(__file__).parent / "data" / "wordnet-imagenet.csv"
+WORDNET_FILE = Path(__file__).parent / "data" / "wordnet-imagenet.csv"
 # WordNet's nodes that say nothing to a reader, or less than the plainer word right beside them does.
 _WORDNET_SILENT = frozenset(
     ("entity", "physical entity", "abstraction", "object", "whole", "living thing", "organism", "chordate", "placental",
@@ -44,7 +44,7 @@ class Hierarchy:
     @classmethod
     def wordnet(cls) -> Hierarchy:
         """WordNet 3.0's hypernyms of the thousand classes of ImageNet: 1,860 nodes."""
-        found = cls.read(_WORDNET_FILE)
+        found = cls.read(WORDNET_FILE)
         silent = frozenset(node for node, name in enumerate(found.names) if name in _WORDNET_SILENT)
         return cls(WORDNET, found.names, found.parents, found.classes, silent)
 
@@ -83,8 +83,25 @@ class Hierarchy:
         return tuple(lines[node] for node in range(len(self.names)))
 
     def node(self, label: int, name: str) -> int | None:
-        """The node of a class: by its index where nodes have those, else by its name; None where it is none."""
-        return self.classes.get(label) if self.classes else self._by_name.get(name)
+        """The node of a class; None where it is none.
+
+        By its name; where nodes have classes' numbers and no node of a class has the name, by its number (-1: none is
+        stated).
+        """
+        if not self.classes:
+            return self._by_name.get(name)
+        stated, plain = self.classes.get(label), _plain(name)
+        if stated is not None and self.names[stated] == plain:
+            return stated
+        nodes = self._by_class_name.get(plain, ())
+        return nodes[0] if len(nodes) == 1 else stated
+
+    @cached_property
+    def _by_class_name(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for node in self.classes.values():
+            found.setdefault(self.names[node], []).append(node)
+        return found
 
     @cached_property
     def _by_name(self) -> dict[str, int]:
@@ -118,9 +135,14 @@ def open_hierarchy(wanted: str | Path | Hierarchy | None, names: Mapping[int, st
 
 def _is_of(found: Hierarchy, names: Mapping[int, str]) -> bool:
     """Whether classes are ImageNet's: by their names, since other data sets have a class 3, too."""
-    nodes = [(found.classes.get(label), name.partition(",")[0].partition(" (")[0]) for label, name in names.items()]
+    nodes = [(found.node(label, name), _plain(name)) for label, name in names.items()]
     agreeing = sum(node is not None and found.names[node] == name for node, name in nodes)
     return bool(names) and agreeing >= _AGREE * len(names)
+
+
+def _plain(name: str) -> str:
+    """A class's name without its synonyms and what stands in brackets behind it."""
+    return name.partition(",")[0].partition(" (")[0]
 
 
 def _by_key(rows: Sequence[Row], key: str, file: Path) -> dict[str, Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from featviz.errors import UserError
 from featviz.models import Preprocess
 
-from .decode import central_view, open_upright, opened, upright_size
+from .arrays import ARRAYS, is_array, is_tiff, read_array, read_tiff
+from .bands import Bands
+from .decode import UndecodableError, central_view, open_upright, opened, upright_size
+from .pictures import Picture, as_picture, image_of, open_picture, seen_by_nobody
 
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2 .avif".split())
+PHOTOGRAPHS = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2 .avif".split())
+SUFFIXES = PHOTOGRAPHS | ARRAYS
 # Larger numbers of classes are mistakes, and may not fit where numbers are kept.
 _MOST_CLASSES = 2**31
 
@@ -29,7 +34,9 @@ class Images:
 
     `source`: a folder's path or a data set's name; `files`: the files, where there are; `dataset`: else the map-style
     data set behind it, whose items begin with an image; `content`: a digest of what is in that; `archives`: the files
-    that it is read from, where they are known; `notes`: what is odd about the source.
+    that it is read from, where they are known; `notes`: what is odd about the source. `numbered`: whether the source
+    says the classes' numbers; of sub-folders they are no more than places in the alphabet. `how`: how the network that
+    is looked into sees images, for what a reader is shown of bands.
     """
 
     source: str
@@ -41,26 +48,70 @@ class Images:
     content: str = ""
     notes: tuple[str, ...] = ()
     archives: tuple[Path, ...] = ()
+    numbered: bool = True
+    how: Preprocess | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def open(self, index: int) -> Image.Image:
-        """Image `index` as upright 8-bit RGB; raises `UndecodableError` for a file that cannot be decoded.
+    def seen_by(self, how: Preprocess) -> Images:
+        """The same images, of which a reader is shown what a network that sees them so is shown."""
+        return replace(self, how=how)
 
-        Of a data set, what its items raise.
+    def picture(self, index: int, how: Preprocess) -> Picture:
+        """Image `index` as a network is to see it: a photograph, upright, or a picture of bands; see `open_picture`.
+
+        Of a data set, raises what its items raise.
         """
         if self.files:
-            return open_upright(self.files[index])
-        item = self.dataset[index]
-        return open_upright(item[0] if isinstance(item, (tuple, list)) else item)
+            return open_picture(self.files[index], how)
+        return as_picture(image_of(self.dataset[index]), how, readable(self.names[index]))
+
+    def open(self, index: int) -> Image.Image:
+        """Image `index` as a reader is shown it, upright 8-bit RGB; raises `UndecodableError` where it cannot be read.
+
+        Of bands those that the network's `show` names. Of a data set, what its items raise.
+        """
+        if self._is_photograph(index):
+            try:
+                return open_upright(self.files[index])
+            except UndecodableError:
+                if not is_tiff(self.files[index]):  # of which tifffile may know more
+                    raise
+        found = self._shown(index)
+        return found.shown() if isinstance(found, Bands) else found
 
     def size(self, index: int) -> tuple[int, int]:
-        """(width, height) of image `index`, upright; of a file, its header alone is read."""
-        if not self.files:
-            return self.open(index).size
-        with opened(self.files[index]) as image:
-            return upright_size(image)
+        """(width, height) of image `index`, upright; of a photograph's file, its header alone is read."""
+        if self._is_photograph(index):
+            try:
+                with opened(self.files[index]) as image:
+                    return upright_size(image)
+            except UndecodableError:
+                if not is_tiff(self.files[index]):
+                    raise
+        return self._shown(index).size
+
+    def _is_photograph(self, index: int) -> bool:
+        """Whether Pillow reads the image as it is to be shown."""
+        if not self.files or is_array(self.files[index]):
+            return False
+        if self.how is None:
+            return True
+        return self.how.range is None if self.how.channels in (1, 3) else not is_tiff(self.files[index])
+
+    def _shown(self, index: int) -> Picture:
+        """The picture as the network that is looked into sees it; where none is known, with as many bands as it has."""
+        if self.files:
+            if self.how is not None:
+                return open_picture(self.files[index], self.how)
+            file = self.files[index]
+            found = read_array(file) if is_array(file) else read_tiff(file)
+            return as_picture(found, seen_by_nobody(found), file.name)
+        item = image_of(self.dataset[index])
+        if isinstance(item, Image.Image) and (self.how is None or self.how.range is None):
+            return open_upright(item)
+        return as_picture(item, self.how or seen_by_nobody(item), readable(self.names[index]))
 
     @property
     def modified(self) -> str:
@@ -90,14 +141,18 @@ class Images:
 def first_views(images: Images, how: Preprocess, count: int, numbers: Iterable[int] | None = None) -> Tensor:
     """Central views of the first images that can be opened, (up to count, channels, h, w) in [0, 1].
 
-    numbers: which images to try, in their order; by default all.
+    numbers: which images to try, in their order; by default all. Raises `UserError` as `open_picture` does.
     """
     views: list[Tensor] = []
     for number in range(len(images)) if numbers is None else numbers:
         if len(views) == count:
             break
-        with suppress(Exception):  # Pillow's decoders raise almost anything; the scan says which images are damaged
-            views.append(central_view(images.open(number), how))
+        try:
+            views.append(central_view(images.picture(number, how), how))
+        except UserError:
+            raise
+        except Exception:  # Pillow's decoders raise almost anything; the scan says which images are damaged
+            continue
     return torch.stack(views) if views else torch.zeros(0, how.channels, *how.size)
 
 

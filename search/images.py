@@ -6,13 +6,16 @@ import importlib.util
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from featviz.errors import UserError, closest
+from featviz.models import Preprocess
 
-from .datasets import TORCHVISION, from_dataset, from_shards, from_torchvision, load_huggingface
+from .datasets import TORCHVISION, from_huggingface, from_shards, from_torchvision, load_huggingface
 from .digits import Digits
 from .folder import from_folder, image_files
 from .image_set import SUFFIXES, Images
+from .torch_datasets import from_dataset, from_list, is_dataset
 
 __all__ = ["SUFFIXES", "Images", "from_dataset", "open_images"]
 
@@ -24,16 +27,27 @@ _PHOTOS = (
 )
 
 
-def open_images(source: str | Path | Images) -> Images:
+def open_images(source: Any, how: Preprocess | None = None) -> Images:
     """Images of a folder, of `photos` or `digits` (embedded), of a torchvision data set by name, or of another source.
 
     A folder is read recursively, sorted by name. `hf:NAME`, `hf:NAME@SPLIT`, or a folder that `datasets` saved, is a
     Hugging Face data set; `shards-{000..009}.tar`, a glob of .tar files or a folder of them are WebDataset shards. A
     folder's classes come from its labels.csv (columns `file` and `class_index`, optionally `name`), else from the
-    sub-folders, else there are none. Raises `UserError` for a source that does not exist or holds no image.
+    sub-folders, else there are none. A list of files or of open images, and a data set of PyTorch or Hugging Face, do,
+    too. how: how the network that is looked into sees images, which says what a reader is shown of bands. Raises
+    `UserError` for a source that does not exist or holds no image.
     """
+    found = _opened(source)
+    return found if how is None else found.seen_by(how)
+
+
+def _opened(source: Any) -> Images:
     if isinstance(source, Images):
         return source
+    if isinstance(source, (list, tuple)):
+        return from_list(source)
+    if not isinstance(source, (str, Path)):
+        return _of_dataset(source)
     name = str(source)
     if name == "photos":
         return _photos()
@@ -55,6 +69,22 @@ def open_images(source: str | Path | Images) -> Images:
     near = ", ".join(map(repr, closest(name, ["photos", "digits", *TORCHVISION])))
     what = "is a file" if folder.exists() else "does not exist"
     raise UserError(f"--images takes a folder or a data set's name; {name!r} {what}. Known names close to it: {near}.")
+
+
+def _of_dataset(source: Any) -> Images:
+    """A data set given as it is."""
+    if (hasattr(source, "features") and hasattr(source, "column_names")) or _are_splits(source):
+        return from_huggingface(source)
+    if is_dataset(source):
+        return from_dataset(source, type(source).__name__)
+    raise UserError(
+        f"images are a folder, a data set's name, a list of files or of open images, or a data set; got "
+        f"{type(source).__name__}."
+    )
+
+
+def _are_splits(source: Any) -> bool:
+    return isinstance(source, dict) and all(hasattr(part, "features") for part in source.values()) and bool(source)
 
 
 def _mnist() -> Images:

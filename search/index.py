@@ -53,7 +53,7 @@ def load_exemplars(
     Raises `UserError` for a folder without an index, for one of another network, other preprocessing or other images,
     for parts that overlap or differ in their settings, and unless `partial` for images that no part looked at.
     """
-    against = open_images(images)
+    against = open_images(images, model.preprocess)
     paths = [Path(folder) for folder in ([folders] if isinstance(folders, (str, Path)) else folders)]
     if not paths:
         raise UserError("name at least one folder with an index.")

@@ -44,7 +44,7 @@ def read_labels(table: Path, names: Sequence[str]) -> Labels:
 def note_unknown_classes(images: Images, classes: int) -> Images:
     """The same images, with a note where labels are of classes beyond those of a network (0: it names none)."""
     beyond = [number for number, label in enumerate(images.labels) if label >= classes]
-    if not beyond or not classes:
+    if not beyond or not classes or not images.numbered:
         return images
     first = f"{images.labels[beyond[0]]} of {readable(images.names[beyond[0]])!r}"
     note = f"{len(beyond)} image(s) are of classes that the network does not have (it has {classes}), such as {first}"

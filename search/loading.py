@@ -16,7 +16,7 @@ from featviz.engine import Report, cores, decoders_beside
 from featviz.errors import UserError
 from featviz.models import Preprocess
 
-from .decode import Box, cut, view_boxes, why
+from .decode import Box, cut, in_unit, view_boxes, why
 from .image_set import readable
 from .images import Images
 
@@ -33,8 +33,18 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """Why an image is of a kind that the network cannot be fed, which ends a scan."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Views:
-    """n views of one image or several: `pixels` (n, channels, h, w) uint8, the others as in `Batch`."""
+    """n views of one image or several: `pixels` (n, channels, h, w), uint8 of photographs and in [0, 1] of bands.
+
+    The others are as in `Batch`.
+    """
 
     pixels: Tensor
     index: Tensor
@@ -62,8 +72,11 @@ class Views:
 
     @classmethod
     def join(cls, parts: Sequence[Views]) -> Views:
+        pixels = [part.pixels for part in parts]
+        if len({part.dtype for part in pixels}) > 1:
+            pixels = [in_unit(part) for part in pixels]
         return cls(
-            torch.cat([part.pixels for part in parts]),
+            torch.cat(pixels),
             torch.cat([part.index for part in parts]),
             torch.cat([part.view for part in parts]),
             torch.cat([part.label for part in parts]),
@@ -71,8 +84,8 @@ class Views:
         )
 
 
-# How many images, their views joined, the damaged.
-_Sent = tuple[int, Views | None, list[Skipped]]
+# How many images, their views joined, the damaged, and why nothing goes on, if so.
+_Sent = tuple[int, Views | None, list[Skipped], Refused | None]
 
 
 def loaded(
@@ -90,7 +103,8 @@ def loaded(
 ) -> Iterator[tuple[Iterator[Views], list[Skipped]]]:
     """For each part of the images its batches of `batch` views, and the list of skipped images, which they fill.
 
-    A part's batches are to be gone through before the next part's. views, boxes, seed, workers: see `scan`.
+    A part's batches are to be gone through before the next part's. views, boxes, seed, workers: see `scan`. Raises
+    `UserError` for an image of a kind that the network cannot be fed.
     """
     cutter = _Cutter(images, [number for part in parts for number in part], how, views, seed, boxes)
     at_once = min(-(-batch // views), _SENT_AT_ONCE)
@@ -118,13 +132,15 @@ class _Cutter(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, item: int) -> Views | Skipped:
+    def __getitem__(self, item: int) -> Views | Skipped | Refused:
         number = self.numbers[item]
         name = self.images.names[number]
         try:
-            image = self.images.open(number)
+            image = self.images.picture(number, self.how)
             boxes = self._boxes(image.size, number)
             pixels = torch.stack([cut(image, box, self.how) for box in boxes])
+        except UserError as error:  # raised where the scan is: a process's own errors come with its traceback
+            return Refused(str(error))
         except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
             file = str(self.images.files[number]) if self.images.files else name
             return Skipped(readable(name), why(error).replace(file, readable(name))[:300])
@@ -173,11 +189,12 @@ def _leave_ending_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _collected(items: Sequence[Views | Skipped]) -> tuple[int, Views | None, list[Skipped]]:
-    """How many images, their views joined, the damaged: in the worker, as each tensor it sends costs a shared file."""
+def _collected(items: Sequence[Views | Skipped | Refused]) -> _Sent:
+    """What is sent of some images, joined in the worker, as each tensor it sends costs a shared file."""
     views = [item for item in items if isinstance(item, Views)]
     damaged = [item for item in items if isinstance(item, Skipped)]
-    return len(items), Views.join(views) if views else None, damaged
+    refused = next((item for item in items if isinstance(item, Refused)), None)
+    return len(items), Views.join(views) if views else None, damaged, refused
 
 
 def _told_of_deaths(sent: Iterable[_Sent]) -> Iterator[_Sent]:
@@ -203,7 +220,9 @@ def _batches(
     """Batches of `size` views (the last may be smaller); damaged images go to `skipped` instead."""
     waiting: list[Views] = []
     done = 0
-    for count, views, damaged in sent:
+    for count, views, damaged, refused in sent:
+        if refused is not None:
+            raise UserError(refused.reason)
         done += count
         skipped.extend(damaged)
         if views is not None:

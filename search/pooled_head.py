@@ -18,6 +18,7 @@ from featviz.progress import Progress, silent
 from featviz.target import Target
 from featviz.units import Unit
 
+from .classes import class_map
 from .images import Images, open_images
 from .scan import scan
 from .statistics import PooledMaps
@@ -31,7 +32,7 @@ class PooledHead:
     """`model`: the network up to `layer`, global average pooling and a linear layer of the labelled classes.
 
     `accuracy`: on images held out; `original`: the whole network's own on the same images, None where its classes are
-    not the labels; `images`: how many it was trained on; `held_out`: how many it was tested on.
+    not the labels (`class_map`); `images`: how many it was trained on; `held_out`: how many it was tested on.
     """
 
     model: Model
@@ -67,13 +68,14 @@ def pooled_head(
     "Learning Deep Features for Discriminative Localization". Raises `UserError` for images without at least two classes
     of five images each.
     """
-    source = open_images(images)
+    source = open_images(images, model.preprocess)
     chosen = layer or Target(model, Unit(OUTPUT, 0)).last_map
     pooled = PooledMaps()
     scan(model, source, [chosen, OUTPUT], [pooled], workers=workers, progress=progress)
     state = pooled.state()
     features, logits = state[chosen].numpy(), state[OUTPUT].numpy()
-    guesses, labels = logits.argmax(1), np.array(source.labels)[state["image"].numpy()]
+    guesses, rows = logits.argmax(1), state["image"].numpy()
+    labels, theirs = (np.array(each)[rows] for each in (source.labels, class_map(source, model.labels).labels))
     classes, counts = np.unique(labels[labels >= 0], return_counts=True)
     classes = classes[counts >= _LEAST]
     if len(classes) < 2:
@@ -81,7 +83,7 @@ def pooled_head(
             f"a new head takes two or more classes of {_LEAST} labelled images; {source.source!r} has fewer."
         )
     kept = np.isin(labels, classes)
-    features, guesses, labels = features[kept], guesses[kept], labels[kept]
+    features, guesses, labels, theirs = features[kept], guesses[kept], labels[kept], theirs[kept]
     held = np.zeros(len(labels), bool)
     generator = np.random.default_rng(seed)
     for label in classes:
@@ -90,7 +92,8 @@ def pooled_head(
     weight, bias = _fitted(features[~held], np.searchsorted(classes, labels[~held]))
     found = (features[held] @ weight.T + bias).argmax(1)
     accuracy = float((classes[found] == labels[held]).mean())
-    own = float((guesses[held] == labels[held]).mean()) if logits.shape[1] > classes.max() else None
+    comparable = bool((theirs >= 0).all()) and logits.shape[1] > theirs.max()
+    own = float((guesses[held] == theirs[held]).mean()) if comparable else None
     names = tuple(_name(source, model, int(label)) for label in classes)
     network = _Pooled(model, chosen, torch.from_numpy(weight), torch.from_numpy(bias))
     made = replace(model, name=f"{model.name} with a pooled head", network=network.eval(), labels=names)

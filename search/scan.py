@@ -17,7 +17,7 @@ from featviz.models import Model
 from featviz.progress import Progress, silent
 from featviz.trunk import Trunk
 
-from .decode import Box
+from .decode import Box, in_unit
 from .images import Images
 from .loading import Skipped, loaded
 
@@ -90,7 +90,8 @@ def scan(
     which parts of each, in pixels of the upright original. workers: processes that decode beside the network; 0 decodes
     in this one.
 
-    Raises `UserError` when not one image could be decoded and for arguments out of range.
+    Raises `UserError` when not one image could be decoded, for an image of a kind that the network cannot be fed (a
+    photograph for one of seven bands) and for arguments out of range.
     """
     if boxes is not None:
         numbers = list(boxes)
@@ -142,7 +143,7 @@ def scan_parts(
         consumers, seen = begin(), 0
         for each in batches:
             with torch.inference_mode():
-                pixels = each.pixels.float() / 255
+                pixels = in_unit(each.pixels)
                 activations = in_halves(partial(_activations, trunk), pixels)
                 whole = Batch(activations, each.index, each.view, each.label, each.box, pixels)
                 for consumer in consumers:

@@ -52,16 +52,24 @@ class Vocabulary(Protocol):
 class Labels:
     """The classes of labelled images, and what a hierarchy says lies above them.
 
-    hierarchy: as `open_hierarchy` takes it. classes: class index -> name; default: as the images name them.
+    hierarchy: as `open_hierarchy` takes it. classes: class index -> name; default: as the images name them. by_name:
+    whether the images' classes are found in `classes` by name, since their numbers are others.
     """
 
     hierarchy: str | Path | Hierarchy | None = "auto"
     classes: Mapping[int, str] = field(default_factory=dict)
+    by_name: bool = False
 
     @classmethod
     def among(cls, images: Sequence[Images], hierarchy: str | Path | Hierarchy | None = "auto") -> Labels:
-        """Those of several sets of images, by one and the same names."""
-        return cls(hierarchy, {label: name for each in images for label, name in class_names(each).items()})
+        """Those of several sets of images, by one and the same names: each may number its sub-folders otherwise."""
+        pairs = list(dict.fromkeys(pair for each in images for pair in class_names(each).items()))
+        known = dict(pairs)
+        # Of classes with stated numbers, two may have one name: ImageNet has two cranes.
+        numbered = all(each.numbered for each in images) or len({name for _, name in pairs}) == len(pairs)
+        if len(known) == len(pairs) and numbered:
+            return cls(hierarchy, known)
+        return cls(hierarchy, dict(enumerate(dict.fromkeys(name for _, name in pairs))), by_name=True)
 
     def of(self, images: Images, numbers: Sequence[int], *, progress: Progress = silent) -> Concepts:
         """Raises `UserError` for images without labels."""
@@ -72,7 +80,11 @@ class Labels:
                 "network's own classes (--by classes)."
             )
         labels = np.array([images.labels[number] for number in numbers], dtype=np.int64)
-        return _concepts(labels, names, open_hierarchy(self.hierarchy, names), "labels")
+        if self.by_name:
+            own, known = class_names(images), {name: label for label, name in names.items()}
+            labels = np.array([known.get(own.get(label, ""), -1) for label in labels.tolist()], dtype=np.int64)
+        numbered = images.numbered and not self.by_name
+        return _concepts(labels, names, open_hierarchy(self.hierarchy, names), "labels", numbered=numbered)
 
 
 @dataclass(frozen=True)
@@ -122,9 +134,14 @@ def _concepts(
     hierarchy: Hierarchy | None,
     by: str,
     graded: NDArray[np.float32] | None = None,
+    *,
+    numbered: bool = True,
 ) -> Concepts:
-    """What classes of images, (images,) with -1 for none, make true."""
-    nodes = {label: None if hierarchy is None else hierarchy.node(label, name) for label, name in names.items()}
+    """What classes of images, (images,) with -1 for none, make true. numbered: whether their numbers are a class's."""
+    nodes = {
+        label: None if hierarchy is None else hierarchy.node(label if numbered else -1, name)
+        for label, name in names.items()
+    }
     # A class that the hierarchy does not know has nothing above it.
     alone = [label for label in sorted(names) if nodes[label] is None]
     nodes_names = () if hierarchy is None else hierarchy.names

@@ -29,7 +29,7 @@ def report(result: Any, lines: Sequence[str], out: Path, *, as_json: bool, quiet
 
 def opened(images: str, model: Model, *, quiet: bool) -> Images:
     """The images that `--images` names; what is odd about them is told before any work begins."""
-    found = note_unknown_classes(open_images(images), len(model.labels))
+    found = note_unknown_classes(open_images(images, model.preprocess), len(model.labels))
     console = Console(stderr=True, soft_wrap=True)
     for note in () if quiet else found.notes:
         console.print(f"note: {escape(note)}", highlight=False)

@@ -4,7 +4,7 @@ import torch
 from toys import toy_model
 
 from featviz.objectives import Activations, Objective, channel
-from featviz.robust import VIEWS, robust_score, robust_views, score
+from featviz.robust import VIEWS, _as_jpeg, robust_score, robust_views, score
 from featviz.trunk import Trunk
 
 
@@ -57,3 +57,9 @@ def test_scores_do_not_depend_on_the_micro_batch() -> None:
     trunk, wish = Trunk(toy_model(), ["4"]), channel("4", [0, 1, 2, 3, 4])
     small, large = (robust_score(trunk, wish, images, range(5), chunk=chunk) for chunk in (2, 8))
     assert torch.allclose(small, large, atol=1e-5)
+
+
+def test_channels_come_back_from_one_file_as_from_a_file_each() -> None:
+    images = torch.rand(3, 5, 21, 18)
+    alone = [_as_jpeg(channel[None, None]) for channel in images.flatten(0, 1)]
+    assert torch.equal(_as_jpeg(images), torch.cat(alone).reshape(images.shape))

@@ -15,7 +15,8 @@ from featviz.drawing import Drawing, Transparency
 from featviz.errors import UserError
 from featviz.models import Model
 from featviz.output import OutputFolder
-from featviz.superstimuli import as_png, file_name, render
+from featviz.picture import as_png
+from featviz.superstimuli import file_name, render
 from featviz.units import Unit
 
 QUICK = Drawing(size=32, steps=4)
@@ -172,12 +173,15 @@ def test_a_transparent_picture_is_a_png_with_an_opacity(tmp_path: Path, transpar
 
 
 @pytest.mark.parametrize(
-    ("channels", "size", "mode"), [(1, (8, 6), "L"), (3, (8, 6), "RGB"), (2, (16, 6), "L"), (5, (40, 6), "L")]
-)
-def test_a_png_holds_every_channel(channels: int, size: tuple[int, int], mode: str) -> None:
+    ("channels", "show", "mode", "held"),
+    [(1, (), "L", [0]), (3, (), "RGB", [0, 1, 2]), (2, (), "L", [0]), (5, (), "RGB", [0, 1, 2]),
+     (5, (3, 2, 1), "RGB", [3, 2, 1]), (5, (4,), "L", [4])],
+)  # fmt: skip
+def test_a_png_shows_the_bands_that_are_to_be_seen(
+    channels: int, show: tuple[int, ...], mode: str, held: list[int]
+) -> None:
     picture = torch.randint(0, 256, (channels, 6, 8), dtype=torch.uint8)
-    image = as_png(picture)
-    assert (image.size, image.mode) == (size, mode)
-    pixels = torch.from_numpy(np.array(image))
-    held = pixels.permute(2, 0, 1) if channels == 3 else torch.stack(pixels.split(8, 1))
-    assert torch.equal(held, picture)
+    image = as_png(picture, show=show)
+    assert (image.size, image.mode) == ((8, 6), mode)
+    pixels = torch.from_numpy(np.array(image)).reshape(6, 8, -1).permute(2, 0, 1)
+    assert torch.equal(pixels, picture[held])

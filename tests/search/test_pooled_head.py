@@ -30,8 +30,11 @@ class Flat(nn.Module):
         return result
 
 
+KINDS = ["kind 0", "kind 1", "kind 2"]
+
+
 def _model() -> Model:
-    return Model.wrap(Flat().eval(), name="flat", size=32, mean=(0.5,) * 3, std=(0.5,) * 3, labels=["x", "y", "z"])
+    return Model.wrap(Flat().eval(), name="flat", size=32, mean=(0.5,) * 3, std=(0.5,) * 3, labels=KINDS)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ def test_a_flat_head_becomes_one_that_class_activation_maps_explain(shapes: Path
     expected = maps.mean((2, 3)) @ classifier.weight.T + classifier.bias
     assert torch.allclose(found.model.network(images), expected, atol=1e-4)
     with pytest.raises(UserError, match=r"Grad-CAM \(gradcam\)"):
-        explain(model, shapes / "001.png", "class:y", methods="cam")
+        explain(model, shapes / "001.png", "class:kind 1", methods="cam")
     made = explain(
         found.model, shapes / "001.png", "class:kind 1", methods="cam", settings=ExplainSettings(trust=False)
     )

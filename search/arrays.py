@@ -1,0 +1,101 @@
+"""Files that hold numbers, not photographs: .npy, .npz and multi-band TIFF -> an array, read exactly."""
+
+from __future__ import annotations
+
+import zipfile
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featviz.errors import UserError
+
+from .decode import MOST_BYTES, UndecodableError, regular, why
+
+# Files of arrays alone, and those that may hold a photograph or many bands.
+ARRAYS, TIFFS = frozenset((".npy", ".npz")), frozenset((".tif", ".tiff"))
+
+
+def is_array(file: Path) -> bool:
+    """Whether a file is one of arrays by its name."""
+    return file.suffix.lower() in ARRAYS
+
+
+def is_tiff(file: Path) -> bool:
+    """Whether a file is a TIFF by its name."""
+    return file.suffix.lower() in TIFFS
+
+
+def read_array(file: Path) -> NDArray[Any]:
+    """The array of a .npy file, or the only one of an .npz file.
+
+    Raises `UndecodableError` for a file that is damaged or too large, holds several arrays, or anything but numbers.
+    """
+    try:
+        with regular(file) as stream:
+            found = _from_zip(stream) if file.suffix.lower() == ".npz" else _from_npy(stream)
+    except UndecodableError:
+        raise
+    except Exception as error:  # a damaged header raises almost anything
+        raise UndecodableError(why(error)) from error
+    return _numbers(found)
+
+
+def read_tiff(file: Path) -> NDArray[Any]:
+    """The first image of a TIFF: (h, w), or its bands before or behind, whether they are samples, planes or pages.
+
+    Raises `UserError` where tifffile is not installed, `UndecodableError` for a file that is damaged or too large.
+    """
+    try:
+        import tifffile
+    except ImportError as error:
+        raise UserError("multi-band TIFF files need an extra: pip install 'activation-atlas[bands]'.") from error
+    try:
+        with regular(file) as stream, tifffile.TiffFile(stream, name=file.name) as tiff:
+            first = tiff.series[0]
+            # Pages that were written one by one are images of their own; overviews have other sizes.
+            alike = [each for each in tiff.series if (each.shape, each.dtype) == (first.shape, first.dtype)]
+            if sum(each.size * each.dtype.itemsize for each in alike) > MOST_BYTES:
+                raise UndecodableError(f"its numbers take more than {MOST_BYTES:,} bytes")
+            if first.ndim == 2 and len(alike) > 1:
+                return _numbers(np.stack([each.asarray() for each in alike]))
+            found = np.asarray(first.asarray())
+            kept = [length for length, axis in zip(found.shape, first.axes) if axis in "YX" or length > 1]
+            found = found.reshape(kept)
+    except UndecodableError:
+        raise
+    except Exception as error:  # likewise
+        raise UndecodableError(why(error)) from error
+    return _numbers(found)
+
+
+def _from_npy(stream: BinaryIO) -> NDArray[Any]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(stream)
+    if prod(shape) * kind.itemsize > MOST_BYTES:
+        raise UndecodableError(f"its numbers take more than {MOST_BYTES:,} bytes")
+    stream.seek(0)
+    found: NDArray[Any] = np.load(stream, allow_pickle=False)
+    return found
+
+
+def _from_zip(stream: BinaryIO) -> NDArray[Any]:
+    with zipfile.ZipFile(stream) as archive:
+        entries = archive.infolist()
+        if len(entries) != 1:
+            names = ", ".join(entry.filename.removesuffix(".npy")[:40] for entry in entries[:5])
+            raise UndecodableError(f"it holds {len(entries)} arrays ({names}), and one is taken")
+        if entries[0].file_size > MOST_BYTES:
+            raise UndecodableError(f"its numbers take more than {MOST_BYTES:,} bytes")
+        with archive.open(entries[0]) as inner:
+            found: NDArray[Any] = np.lib.format.read_array(inner, allow_pickle=False)
+            return found
+
+
+def _numbers(found: NDArray[Any]) -> NDArray[Any]:
+    if found.dtype.kind not in "buif":
+        raise UndecodableError(f"it holds {found.dtype}, and images are of numbers")
+    return found
