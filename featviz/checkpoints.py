@@ -91,7 +91,9 @@ def match(network: nn.Module, saved: Saved) -> tuple[Match, tuple[str, ...]]:
     found.sort(key=lambda each: (not each.exact, each.heads is None, -len(each.tensors), each.average, _usual(each)))
     best, equals = found[0], [each for each in found if each.exact]
     averages = tuple("/".join(filter(None, (*each.way, each.prefix))) for each in equals[1:] if each.average)
-    rivals = [each for each in equals[1:] if not each.average and _usual(each) == _usual(best) and not _same(each, best)]
+    rivals = [
+        each for each in equals[1:] if not each.average and _usual(each) == _usual(best) and not _same(each, best)
+    ]
     if rivals and not best.average:
         names = [repr("/".join((*each.way, each.prefix)).strip("/.")) for each in [best, *rivals]]
         raise UserError(f"{saved.file} holds several networks that fit: {', '.join(names)}. Save one in its own file.")
@@ -197,7 +199,7 @@ def _matches(
 
 
 def _common_prefixes(own: Mapping[str, str]) -> list[str]:
-    """"", and each run of parts that all of the network's names begin with."""
+    """ "", and each run of parts that all of the network's names begin with."""
     found, parts = [""], [name.split(".")[:-2] for name in own]
     for depth in range(1, min(map(len, parts), default=0) + 1):
         begins = {".".join(part[:depth]) + "." for part in parts}

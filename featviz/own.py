@@ -79,7 +79,9 @@ def names_in(module: ModuleType) -> list[str]:
     for name, value in vars(module).items():
         here = getattr(value, "__module__", None) == module.__name__
         network = isinstance(value, (nn.Module, Model)) or (inspect.isclass(value) and issubclass(value, nn.Module))
-        if not name.startswith("_") and ((here and (inspect.isfunction(value) or network)) or isinstance(value, nn.Module)):
+        if not name.startswith("_") and (
+            (here and (inspect.isfunction(value) or network)) or isinstance(value, nn.Module)
+        ):
             own.append(name)
     return own
 
@@ -152,7 +154,9 @@ def _named(module: ModuleType, address: Address) -> Any:
     for part in address.name.split("."):
         if not hasattr(found, part):
             if not choices:
-                raise UserError(f"nothing in {place} is called {address.name!r}: it defines no function and no network.")
+                raise UserError(
+                    f"nothing in {place} is called {address.name!r}: it defines no function and no network."
+                )
             raise unknown(f"name in {place}", address.name, choices)
         found = getattr(found, part)
     return found
