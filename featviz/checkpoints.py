@@ -1,4 +1,4 @@
-"""Weights as training programs save them -> the network they belong to: wrappers and prefixes are left out, and told."""
+"""Weights as training programs save them -> the network that they fit: wrappers and prefixes are left out, and told."""
 
 from __future__ import annotations
 
@@ -69,12 +69,11 @@ class Match:
     @property
     def heads(self) -> tuple[int, int] | None:
         """Numbers of classes in the file and in the network, where nothing but the heads' first dimension differs."""
-        pairs = {(theirs[:1], ours[:1]) for theirs, ours in self.shapes.values()}
+        pairs = [(theirs[:1], ours[:1]) for theirs, ours in self.shapes.values()]
         alike = all(theirs[1:] == ours[1:] and theirs and ours for theirs, ours in self.shapes.values())
-        if self.missing or self.unexpected or len(pairs) != 1 or not alike or len(self.shapes) > 4:
+        if self.missing or self.unexpected or len(set(pairs)) != 1 or not alike or len(self.shapes) > 4:
             return None
-        ((theirs, ours),) = pairs
-        return (theirs[0], ours[0])
+        return (pairs[0][0][0], pairs[0][1][0])
 
     @property
     def average(self) -> bool:
@@ -91,10 +90,8 @@ def match(network: nn.Module, saved: Saved) -> tuple[Match, tuple[str, ...]]:
     found.sort(key=lambda each: (not each.exact, each.heads is None, -len(each.tensors), each.average, _usual(each)))
     best, equals = found[0], [each for each in found if each.exact]
     averages = tuple("/".join(filter(None, (*each.way, each.prefix))) for each in equals[1:] if each.average)
-    rivals = [
-        each for each in equals[1:] if not each.average and _usual(each) == _usual(best) and not _same(each, best)
-    ]
-    if rivals and not best.average:
+    rivals = [each for each in equals[1:] if not each.average and _usual(each) == _usual(best)]
+    if not best.average and any(not _same(each, best) for each in rivals):
         names = [repr("/".join((*each.way, each.prefix)).strip("/.")) for each in [best, *rivals]]
         raise UserError(f"{saved.file} holds several networks that fit: {', '.join(names)}. Save one in its own file.")
     return best, averages
@@ -124,8 +121,8 @@ def misfit(found: Match, takes: int) -> str:
         return f"its head is for {theirs} classes ({next(iter(found.shapes))}), the network's for {ours}."
     told = [f"{len(found.tensors)} of the {takes} tensors that it takes fit"]
     if found.shapes:
-        name, (theirs, ours) = next(iter(found.shapes.items()))
-        told.append(f"{len(found.shapes)} have another shape ({name}: {theirs}, not {ours})")
+        name, (shape, wanted) = next(iter(found.shapes.items()))
+        told.append(f"{len(found.shapes)} have another shape ({name}: {shape}, not {wanted})")
     if found.missing:
         told.append(f"{len(found.missing)} are missing ({_some(found.missing)})")
     if found.unexpected:
@@ -252,16 +249,17 @@ def _notes(saved: Saved, found: Match, averages: tuple[str, ...]) -> Iterator[st
     told += [f"saved from {'torch.compile' if part == '_orig_mod' else 'a network run by FSDP'}"
              for part in found.way if part in _RUN]  # fmt: skip
     if found.prefix:
-        by = " of DataParallel" if "module." in found.prefix else ""
+        by = " of DataParallel" if found.prefix.startswith("module.") else ""
         told.append(f"the prefix {found.prefix!r}{by} left out of their names")
     if found.put:
         told.append(f"the network's own {found.put!r} put before their names")
     if found.outside:
-        told.append(f"{len(found.outside)} other tensors left out, such as {found.outside[0]!r}")
+        told.append(f"other tensors left out ({len(found.outside)}, such as {found.outside[0]!r})")
     if told:
         yield f"weights in {saved.file.name}: {', '.join(told)}."
     if found.average:
-        yield f"{saved.file.name} holds an average over training alone ({'/'.join((*found.way, found.prefix))}): it is used."
+        where = "/".join(filter(None, (*found.way, found.prefix))).rstrip(".")
+        yield f"{saved.file.name} holds nothing but an average over training ({where}): it is used."
     elif averages:
         yield f"{saved.file.name} also holds an average over training ({averages[0].rstrip('.')}), which is not used."
     if unset := [name for name, value in found.tensors.items() if value.is_floating_point() and value.isnan().any()]:

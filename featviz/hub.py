@@ -52,8 +52,8 @@ def load_hf(name: str, folder: Path | None = None) -> Model:
 def load_open_clip(name: str, folder: Path | None = None) -> Model:
     """The half of a network of open_clip that sees images.
 
-    `name`: NAME/PRETRAINED as open_clip lists them, or NAME@FOLDER, a folder (or file) with its weights; `folder`: where
-    a relative one begins.
+    `name`: NAME/PRETRAINED as open_clip lists them, or NAME@FOLDER, a folder (or file) with its weights; `folder`:
+    where a relative one begins.
 
     Raises `UserError` without the extra `text`, and for a network or weights that cannot be had.
     """
@@ -143,7 +143,7 @@ def _preprocess(transformers: Any, place: str, config: Any) -> tuple[dict[str, A
         how["interpolation"] = "bilinear"
     if how.pop("squeezed"):
         notes.append(
-            "its processor squeezes an image to its input's shape; here its central part is taken, unsqueezed."
+            "its processor squeezes images to its input's shape; here their central part is taken, unsqueezed."
         )
     return how, notes
 

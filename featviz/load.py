@@ -44,9 +44,9 @@ def _of_spec(file: Path, weights: str | Path | None, how: Mapping[str, Any]) -> 
 def _built(name: str, weights: Path | None, how: Mapping[str, Any], folder: Path | None) -> Model:
     kind, _, rest = name.partition(":")
     if kind in ("hf", "open_clip"):
-        from . import hub  # it needs extras
+        from .hub import load_hf, load_open_clip  # needs extras
 
-        model = _filled(hub.load_hf(rest, folder) if kind == "hf" else hub.load_open_clip(rest, folder), weights)
+        model = _filled((load_hf if kind == "hf" else load_open_clip)(rest, folder), weights)
     elif address := Address.parse(name):
         return _filled(_own(name, address, how, folder), weights)
     else:
@@ -101,7 +101,7 @@ def _of_zoo(name: str, weights: Path | None) -> Model:
         if zoo.drop_auxiliary(model.network, found.missing):
             continue
         if found.heads is not None:
-            notes = [f"{weights.name} is for {found.heads[0]} classes, not {found.heads[1]}: so is the head."]
+            notes = [f"{weights.name} is for {found.heads[0]} classes, not {found.heads[1]}, and so is the head now. --labels names them."]
             model = build(False, found.heads[0])
         elif not found.unexpected and not found.shapes and zoo.headless(model.network, found.missing):
             notes = [f"{weights.name} has no head: the network gives features, no classes."]

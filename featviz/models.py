@@ -187,8 +187,8 @@ def load_model(
     bare timm or torchvision name, `FILE.py:NAME` or `MODULE:NAME` (a function, class or module of yours), `MODEL.toml`,
     `hf:NAME_OR_FOLDER`, or `open_clip:NAME/PRETRAINED`. `weights`: a local .safetensors or .pth file (a state dict in
     any usual wrapper, loaded with weights_only) instead of the published ones. `device`: `auto`, `cpu`, `cuda`, ...;
-    `how`: arguments of `Model.wrap`, such as size, mean, std or labels, in place of what the name says. What is odd, and
-    what was understood, is in the model's `notes`.
+    `how`: arguments of `Model.wrap`, such as size, mean, std or labels, in place of what the name says. What was
+    understood, and what is odd, is in the model's `notes`.
 
     Raises `UserError` for an unknown name (naming the closest), missing weights, or weights that do not fit.
     """

@@ -78,7 +78,9 @@ def names_in(module: ModuleType) -> list[str]:
     own = []
     for name, value in vars(module).items():
         here = getattr(value, "__module__", None) == module.__name__
-        network = isinstance(value, (nn.Module, Model)) or (inspect.isclass(value) and issubclass(value, nn.Module))
+        network = isinstance(value, (nn.Module, Model)) or (
+            here and inspect.isclass(value) and issubclass(value, nn.Module)
+        )
         if not name.startswith("_") and (
             (here and (inspect.isfunction(value) or network)) or isinstance(value, nn.Module)
         ):
@@ -173,8 +175,8 @@ def _check_callable(found: Any, address: Address) -> None:
     needed = [each.name for each in parameters if each.default is each.empty and each.kind not in (2, 4)]
     if needed:
         raise UserError(
-            f"{address} takes arguments ({', '.join(needed)}), and none can be given: write a function without, such as "
-            f"`def make(): return {address.name}(...)`, and name that."
+            f"{address} takes arguments ({', '.join(needed)}), and none can be given: write a function without, such "
+            f"as `def make(): return {address.name}(...)`, and name that."
         )
 
 

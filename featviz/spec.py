@@ -22,7 +22,7 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Spec:
-    """What a file of settings says: the `network`'s name and its `weights` as `load_model` takes them; the rest: `how`."""
+    """What a file of settings says: the `network`'s name and its `weights` as `load_model` takes them, and the rest."""
 
     network: str
     weights: Path | None

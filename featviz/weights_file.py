@@ -25,7 +25,7 @@ _BEGINS: tuple[tuple[bytes, int, str], ...] = (
     (b"<html", 0, "a web page, not the weights: the download has failed"),
 )
 _ENDS = {
-    ".onnx": f"an ONNX model, which holds a graph of its own: {_REBUILD}, or let FILE.py:make return onnx2torch's module",
+    ".onnx": f"an ONNX model, a graph of its own: {_REBUILD}, or let FILE.py:make return onnx2torch's module",
     ".pb": f"a TensorFlow graph: {_REBUILD}",
     ".index": f"the index of a TensorFlow checkpoint: {_REBUILD}",
     ".data-00000-of-00001": f"a TensorFlow checkpoint: {_REBUILD}",
@@ -41,7 +41,7 @@ _ENDS = {
 class Inert(dict[Any, Any]):
     """What stands in a file for an object of a class that is no tensor: it does nothing, and its class is not run."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+    def __new__(cls, *_: Any, **__: Any) -> Inert:
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -51,7 +51,7 @@ class Inert(dict[Any, Any]):
         pass
 
 
-class _Refusal(Exception):
+class _RefusalError(Exception):
     """Why a file is refused, as a sentence whose subject is the file."""
 
 
@@ -71,7 +71,7 @@ def read_weights(file: Path, of: str) -> Any:
         raise UserError(f"no weights file {str(file)!r}.")
     try:
         return _read(file)
-    except _Refusal as refusal:
+    except _RefusalError as refusal:
         raise UserError(f"{file} does not hold weights for {of}: it {refusal}.") from refusal.__cause__
 
 
@@ -84,9 +84,9 @@ def _read(file: Path) -> Any:
     with file.open("rb") as stream:
         start = stream.read(64)
     if not start:
-        raise _Refusal("is empty")
+        raise _RefusalError("is empty")
     if other := _other_kind(file, start):
-        raise _Refusal(f"is {other}")
+        raise _RefusalError(f"is {other}")
     if file.suffix == ".safetensors" or start[8:9] == b"{":
         return _safetensors(file, start)
     return _torch_file(file, zipped=start.startswith(b"PK"))
@@ -109,7 +109,7 @@ def _safetensors(file: Path, start: bytes) -> Any:
         whole = start[8:9] == b"{"
         if whole and (header + 8 > file.stat().st_size or "incomplete" in str(error).lower()):
             raise _cut_off(file) from error
-        raise _Refusal(f"is no safetensors file, or a damaged one ({_first_line(error)})") from error
+        raise _RefusalError(f"is no safetensors file, or a damaged one ({_first_line(error)})") from error
 
 
 def _torch_file(file: Path, *, zipped: bool) -> Any:
@@ -119,12 +119,12 @@ def _torch_file(file: Path, *, zipped: bool) -> Any:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
         if any(name.endswith(("/constants.pkl", "constants.pkl")) for name in names):
-            raise _Refusal(
+            raise _RefusalError(
                 "is a ScriptModule (torch.jit.save): take its weights with "
                 "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')"
             )
         if not any(name.endswith("data.pkl") for name in names):
-            raise _Refusal(f"is a zip archive that torch.save did not write, of {', '.join(names[:3])}")
+            raise _RefusalError(f"is a zip archive that torch.save did not write, of {', '.join(names[:3])}")
     try:
         with torch.serialization.safe_globals(list(_inert_classes(file)) if zipped else []):
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -134,7 +134,7 @@ def _torch_file(file: Path, *, zipped: bool) -> Any:
             raise _cut_off(file) from error
         if "GLOBAL" in text:
             raise _whole() from error
-        raise _Refusal("was not written by torch.save, or is damaged") from error
+        raise _RefusalError("was not written by torch.save, or is damaged") from error
     if isinstance(content, Inert):
         raise _whole(type(content).__name__)
     return content
@@ -152,16 +152,16 @@ def whole_classes(content: Any) -> list[str]:
     return [type(value).__name__ for value in values if isinstance(value, Inert)]
 
 
-def _whole(kind: str = "") -> _Refusal:
+def _whole(kind: str = "") -> _RefusalError:
     named = f" ({kind})" if kind else ""
-    return _Refusal(
+    return _RefusalError(
         f"holds a whole pickled object{named}, which could run code: load it where its class is at hand, then "
         f"{_SAVE}, and give that file"
     )
 
 
-def _cut_off(file: Path) -> _Refusal:
-    return _Refusal(f"is cut off or damaged ({file.stat().st_size:,} bytes are there): copy or download it again")
+def _cut_off(file: Path) -> _RefusalError:
+    return _RefusalError(f"is cut off or damaged ({file.stat().st_size:,} bytes are there): copy or download it again")
 
 
 def _first_line(error: Exception) -> str:

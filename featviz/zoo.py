@@ -81,13 +81,12 @@ def headless(network: nn.Module, missing: Sequence[str]) -> bool:
 
 
 def drop_auxiliary(network: nn.Module, missing: Sequence[str]) -> bool:
-    """Take off the heads that help training alone (GoogLeNet, Inception v3), where weights lack them and nothing else."""
+    """Take off the heads that only help training (GoogLeNet's, Inception v3's), where weights lack nothing but them."""
     parts = {name.partition(".")[0] for name in missing}
     if not parts or not parts <= {"aux1", "aux2", "AuxLogits"} or not hasattr(network, "aux_logits"):
         return False
-    network.aux_logits = False
-    for part in parts:
-        setattr(network, part, None)
+    for part, none in {"aux_logits": False, **dict.fromkeys(parts)}.items():
+        setattr(network, part, none)
     return True
 
 
@@ -103,10 +102,10 @@ def _embedded(name: str, pretrained: bool, classes: int | None) -> Model:
         load_in_order(network, torch.load(file, map_location="cpu", weights_only=True))
     # These weights were trained on inputs in [-1, 1], not on ImageNet's usual mean and deviation.
     how = Preprocess((source.size, source.size), (0.5,) * 3, (0.5,) * 3, "bicubic", source.crop)
-    return Model(name, network.eval(), how, imagenet_labels(network.num_classes), "blocks.5")
+    return Model(name, network.eval(), how, imagenet_labels(1000 if classes is None else classes), "blocks.5")
 
 
-def _head(classes: int | None) -> dict[str, int]:
+def _head(classes: int | None) -> dict[str, Any]:
     return {} if classes is None else {"num_classes": classes}
 
 

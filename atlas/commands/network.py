@@ -81,7 +81,7 @@ def _parameters(default: str | None, size_is_free: bool) -> list[inspect.Paramet
             _Text("--mean", help="Of its input, a number per channel, images in [0, 1]: 0.485,0.456,0.406."),
             None,
         ),
-        "std": (_Text("--std", help="Deviation of its input, likewise: 0.229,0.224,0.225."), None),
+        "std": (_Text("--std", help="Deviation of its input, likewise: 0.5,0.5,0.5."), None),
         "interpolation": (_Text("--interpolation", help="How images are scaled for it: bilinear or bicubic."), None),
         "crop": (
             Annotated[

@@ -25,7 +25,7 @@ Model = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Local .safetensors, .pth, .pt, .ckpt or .bin file instead of the published ones."),
+    typer.Option("--weights", help="A local .safetensors, .pth, .pt or .ckpt file."),
 ]
 Images = Annotated[
     str, typer.Option("--images", help="A folder, `photos` (embedded), or a data set such as imagenette.")
