@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from .errors import UserError, unknown
 from .label_file import in_order
@@ -109,14 +112,17 @@ def _had(get: Any, place: str, **options: Any) -> Any:
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
     """Without the library's own notes and bars."""
-    logs = transformers.utils.logging
+    logs, calls = transformers.utils.logging, logging.getLogger("huggingface_hub")
+    before = calls.level
     level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
     logs.set_verbosity_error()
+    calls.setLevel(logging.ERROR)
     logs.disable_progress_bar()
     try:
         yield
     finally:
         logs.set_verbosity(level)
+        calls.setLevel(before)
         if bars:
             logs.enable_progress_bar()
 
@@ -128,65 +134,58 @@ def _labels(config: Any) -> tuple[str, ...]:
 
 
 def _preprocess(transformers: Any, place: str, config: Any) -> tuple[dict[str, Any], list[str]]:
-    """Arguments of `Model.wrap` from the image processor's settings, and notes on what cannot be had just so."""
+    """Arguments of `Model.wrap` from the image processor, and notes on what cannot be had just so."""
     channels = int(getattr(config, "num_channels", 3) or 3)
     try:
-        said = transformers.AutoImageProcessor.from_pretrained(place).to_dict()
+        processor = transformers.AutoImageProcessor.from_pretrained(place)
     except (OSError, ValueError, ImportError):
         size = getattr(config, "image_size", 224) or 224
         how = {"size": tuple(size) if isinstance(size, (list, tuple)) else size}
-        three = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else _half(channels)
-        return how | three, ["it has no image processor: how images enter is taken for ImageNet's; state it where not."]
-    how, notes = {**_geometry(said), **_values(said, channels)}, []
+        usual = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
+        note = "it has no image processor: how images enter is taken for ImageNet's; state it where that is wrong."
+        return {**how, "mean": usual[0], "std": usual[1]}, [note]
+    how, notes = {**_geometry(processor.to_dict()), **_measured(processor, place, channels)}, []
     if how["interpolation"] not in ("bilinear", "bicubic"):
         notes.append(f"its processor scales images by {how['interpolation']!r}; here it is bilinear.")
         how["interpolation"] = "bilinear"
     if how.pop("squeezed"):
-        notes.append(
-            "its processor squeezes images to its input's shape; here their central part is taken, unsqueezed."
-        )
+        notes.append("its processor squeezes images to its input's shape; here their central part is taken, as it is.")
     return how, notes
 
 
-def _half(channels: int) -> dict[str, Any]:
-    return {"mean": (0.5,) * channels, "std": (0.5,) * channels}
+def _measured(processor: Any, place: str, channels: int) -> dict[str, Any]:
+    """Size, mean and deviation by what the processor makes of a black and a white image: whatever its settings mean."""
+    from PIL import Image
+
+    made = [
+        torch.as_tensor(np.array(processor(Image.new("RGB", (512, 512), (value,) * 3))["pixel_values"])).float()
+        for value in (0, 255)
+    ]
+    if made[0].dim() != 4:
+        raise UserError(f"the image processor of {place!r} makes no picture of an image, but {tuple(made[0].shape)}.")
+    black, white = (each[0].mean((1, 2))[:channels].double() for each in made)
+    return {
+        "size": tuple(made[0].shape[2:]),
+        "mean": tuple(round(each, 6) for each in (-black / (white - black)).tolist()),
+        "std": tuple(round(each, 6) for each in (1 / (white - black)).tolist()),
+    }
 
 
 def _geometry(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Size, crop and interpolation; `squeezed`: whether the proportions of an image are not kept."""
+    """Crop and interpolation, by settings; `squeezed`: whether the proportions of an image are not kept."""
     resize, size = said.get("do_resize", True), said.get("size") or {}
     size = {"shortest_edge": size} if isinstance(size, int) else dict(size)
     edge, pair = size.get("shortest_edge"), (size.get("height"), size.get("width"))
     share, squeezed = 1.0, bool(resize and pair[0])
-    view = (edge, edge) if edge else pair
     if said.get("do_center_crop") and said.get("crop_size"):
         cut = said["crop_size"]
         view = (cut, cut) if isinstance(cut, int) else (cut["height"], cut["width"])
-        before = edge or min(each for each in pair if each) if resize and (edge or pair[0]) else min(view)
+        before = (edge or min(filter(None, pair), default=min(view))) if resize else min(view)
         share, squeezed = min(1.0, min(view) / before), False
     elif edge and said.get("crop_pct"):  # ConvNeXt's: below 384 pixels it is scaled up first, then cut
         share, squeezed = (float(said["crop_pct"]), False) if edge < 384 else (1.0, True)
     filter_ = _FILTERS.get(int(said.get("resample") or 2), "bilinear")
-    if not view[0]:
-        view = (224, 224)
-    return {"size": view, "crop": share, "interpolation": filter_, "squeezed": squeezed}
-
-
-def _values(said: Mapping[str, Any], channels: int) -> dict[str, Any]:
-    """Mean and deviation for images in [0, 1], whatever the processor makes of bytes first."""
-    scale = 255 * float(said.get("rescale_factor") or 1 / 255) if said.get("do_rescale", True) else 255.0
-    offset = 1.0 if said.get("rescale_offset") or said.get("offset") else 0.0
-    normal = said.get("do_normalize", True) and said.get("image_mean") is not None
-    mean = _numbers(said["image_mean"], channels) if normal else (0.0,) * channels
-    std = _numbers(said["image_std"], channels) if normal else (1.0,) * channels
-    if math.isclose(scale, 1.0) and not offset:
-        return {"mean": mean, "std": std}
-    return {"mean": tuple((each + offset) / scale for each in mean), "std": tuple(each / scale for each in std)}
-
-
-def _numbers(values: Any, channels: int) -> tuple[float, ...]:
-    given = tuple(map(float, values)) if isinstance(values, (list, tuple)) else (float(values),)
-    return given * channels if len(given) == 1 else given[:channels]
+    return {"crop": share, "interpolation": filter_, "squeezed": squeezed}
 
 
 def _weights_in(place: Path) -> Path:
