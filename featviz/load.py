@@ -101,9 +101,8 @@ def _of_zoo(name: str, weights: Path | None) -> Model:
         if zoo.drop_auxiliary(model.network, found.missing):
             continue
         if found.heads is not None:
-            notes = [
-                f"{weights.name} is for {found.heads[0]} classes, not {found.heads[1]}, and so is the head now. --labels names them."
-            ]
+            theirs, ours = found.heads
+            notes = [f"{weights.name} is for {theirs} classes, not {ours}: so is the head now; --labels names them."]
             model = build(False, theirs)
         elif not found.unexpected and not found.shapes and zoo.headless(model.network, found.missing):
             notes = [f"{weights.name} has no head: the network gives features, no classes."]

@@ -137,7 +137,7 @@ def _torchvision(name: str, short: str, pretrained: bool, classes: int | None) -
     weights = torchvision.models.get_model_weights(short).DEFAULT
     # The published weights of these two, and what is trained on from them, take images normalised otherwise inside.
     changed = not pretrained and short in ("googlenet", "inception_v3")
-    plain = {"init_weights": True, "transform_input": True} if changed else {}
+    plain = {"init_weights": False, "transform_input": True} if changed else {}
     network = torchvision.models.get_model(short, weights=weights if pretrained else None, **plain, **_head(classes))
     recipe = weights.transforms()
     size, resized = recipe.crop_size[0], recipe.resize_size[0]
