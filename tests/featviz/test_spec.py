@@ -87,7 +87,7 @@ def test_a_model_by_name_is_saved_by_name(tmp_path: Path, lite0: Model) -> None:
 
 
 def test_a_wrapped_module_has_no_name_to_be_built_from(home: Path) -> None:
-    with pytest.raises(UserError, match="toy was wrapped from a module.*give network="):
+    with pytest.raises(UserError, match=r"toy was wrapped from a module.*give network="):
         toy_model().save_spec(home / "toy.toml")
     grey = Model.wrap(nn.Conv2d(1, 3, 3), size=8, mean=(0.5,), std=(0.5,), labels="abc")
     again = load_model(str(grey.save_spec(home / "grey.toml", network=f"{home}/net.py:make")), device="cpu")
@@ -121,7 +121,9 @@ def test_every_argument_of_wrap_can_be_stated_and_is_kept_when_another_one_is() 
     assert set(arguments()) == set(stated_of(toy_model()))
 
 
-@pytest.mark.parametrize(("text", "size"), [("224", 224), ("256x128", (256, 128)), ("8X16", (8, 16)), ("8×16", (8, 16))])
+@pytest.mark.parametrize(
+    ("text", "size"), [("224", 224), ("256x128", (256, 128)), ("8X16", (8, 16)), ("8×16", (8, 16))]
+)
 def test_sizes_are_one_side_or_height_and_width(text: str, size: object) -> None:
     assert read_size(text, "--size") == size
 
