@@ -46,9 +46,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "cli_net.py").write_text(NET)
     (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
-    (tmp_path / "model.toml").write_text(
-        'network = "cli_net.py:make"\nsize = 16\nmean = [0.5, 0.5, 0.5]\nstd = [1, 1, 1]\n'
-    )
+    (tmp_path / "model.toml").write_text(TOML)
     noise_folder(tmp_path / "images", 6)
     monkeypatch.chdir(tmp_path)
     path = list(sys.path)
