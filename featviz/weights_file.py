@@ -134,7 +134,8 @@ def _torch_file(file: Path, *, zipped: bool) -> Any:
             raise _cut_off(file) from error
         if "GLOBAL" in text:
             raise _whole() from error
-        raise _RefusalError("was not written by torch.save, or is damaged") from error
+        kind = "is damaged, or holds more than tensors and settings" if zipped else "was not written by torch.save"
+        raise _RefusalError(kind) from error
     if isinstance(content, Inert):
         raise _whole(type(content).__name__)
     return content

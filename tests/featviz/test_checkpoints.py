@@ -66,6 +66,7 @@ WRAPPED: dict[str, tuple[Callable[[nn.Module, State], Any], str]] = {
         lambda network, state: {"ema": {"module": _other(state)}, "model": state},
         r"also holds an average over training \(ema/module\), which is not used",
     ),
+    "with an average first": (lambda network, state: {"gen_ema": _other(state), "gen": state}, "under 'gen'.*gen_ema"),
     "student and teacher": (
         lambda network, state: {"state_dict": {**_before("teacher.", _other(state)), **_before("student.", state)}},
         "'student.' left out",
