@@ -14,6 +14,8 @@ from featviz.models import Model
 from featviz.output import OutputFolder
 from search.images import Images
 
+_SHORT = 40
+
 
 def identify(command: str, model: Model, images: Images | None, **settings: Any) -> dict[str, Any]:
     """What a command's results depend on: its settings, the weights, how images enter, and the images themselves."""
@@ -23,7 +25,22 @@ def identify(command: str, model: Model, images: Images | None, **settings: Any)
         "weights": model.fingerprint,
         "preprocess": asdict(model.preprocess),
         "images": None if images is None else images.fingerprint,
+        **_stated(model),
     }
+
+
+def _stated(model: Model) -> dict[str, Any]:
+    """What was stated of a network besides how images enter it, such as other names of its classes."""
+    said = model.origin.stated if model.origin else {}
+    return {
+        name: _told(value) for name, value in said.items() if not hasattr(model.preprocess, name) and name != "name"
+    }
+
+
+def _told(value: Any) -> str:
+    """A value in few letters that are the same in every process."""
+    text = f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else repr(value)
+    return text if len(text) <= _SHORT else hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def as_stored(identity: Any) -> Any:

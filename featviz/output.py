@@ -25,6 +25,7 @@ _OF_DIGESTS = {
     "images": "the images are not the same: other names, labels or sizes",
     "images last changed": "images were changed since",
     "weights": "the network's weights are others",
+    "labels": "the classes have other names",
     "other_weights": "the second network's weights are others",
     "sample_of": "the activations are of another atlas",
 }

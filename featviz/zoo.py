@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,9 @@ EMBEDDED: Mapping[str, Embedded] = {
 }
 
 
+Build = Callable[[bool, int | None], Model]
+
+
 def known_names() -> list[str]:
     """Every name that `load_model` knows here, the embedded networks first."""
     lucent = ["lucent/inceptionv1"] if importlib.util.find_spec("lucent") else []
@@ -50,17 +53,20 @@ def known_names() -> list[str]:
     ]
 
 
-def builder(name: str) -> Callable[[bool], Model]:
-    """What builds the network of that name, with its published weights or without; a `UserError` naming the closest."""
+def builder(name: str) -> Build:
+    """What builds the network of that name: with its published weights or without, and then for how many classes.
+
+    Raises `UserError` naming the closest.
+    """
     family, _, short = name.rpartition("/")
     if name in EMBEDDED:
-        return lambda pretrained: _embedded(name, pretrained)
+        return lambda pretrained, classes: _embedded(name, pretrained, classes)
     if name == "lucent/inceptionv1":
-        return _lucent
+        return lambda pretrained, classes: _lucent(pretrained)
     if family in ("", "timm") and timm.is_model(short):
-        return lambda pretrained: _timm(name, short, pretrained)
+        return lambda pretrained, classes: _timm(name, short, pretrained, classes)
     if family in ("", "torchvision") and short in torchvision.models.list_models(module=torchvision.models):
-        return lambda pretrained: _torchvision(name, short, pretrained)
+        return lambda pretrained, classes: _torchvision(name, short, pretrained, classes)
     every = known_names()
     same_family = [known for known in every if not family or known.startswith(f"{family}/")]
     short_names = {known.rpartition("/")[2]: known for known in reversed(same_family or every)}
@@ -68,9 +74,26 @@ def builder(name: str) -> Callable[[bool], Model]:
     raise UserError(f"no model {name!r}; the closest are {', '.join(map(repr, near))}. `atlas models` lists them all.")
 
 
-def _embedded(name: str, pretrained: bool) -> Model:
+def headless(network: nn.Module, missing: Sequence[str]) -> bool:
+    """Whether the names that weights lack are those of a timm network's head, so that they fit one without."""
+    heads = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
+    names = (heads,) if isinstance(heads, str) else tuple(heads)
+    return bool(missing) and bool(names) and all(name.rpartition(".")[0] in names for name in missing)
+
+
+def drop_auxiliary(network: nn.Module, missing: Sequence[str]) -> bool:
+    """Take off the heads that only help training (GoogLeNet's, Inception v3's), where weights lack nothing but them."""
+    parts = {name.partition(".")[0] for name in missing}
+    if not parts or not parts <= {"aux1", "aux2", "AuxLogits"} or not hasattr(network, "aux_logits"):
+        return False
+    for part, none in {"aux_logits": False, **dict.fromkeys(parts)}.items():
+        setattr(network, part, none)
+    return True
+
+
+def _embedded(name: str, pretrained: bool, classes: int | None) -> Model:
     source = EMBEDDED[name]
-    network = timm.create_model(source.architecture, pretrained=False)
+    network = timm.create_model(source.architecture, pretrained=False, **_head(classes))
     if pretrained:
         spec = importlib.util.find_spec(source.package)
         if spec is None or not spec.submodule_search_locations:
@@ -80,7 +103,11 @@ def _embedded(name: str, pretrained: bool) -> Model:
         load_in_order(network, torch.load(file, map_location="cpu", weights_only=True))
     # These weights were trained on inputs in [-1, 1], not on ImageNet's usual mean and deviation.
     how = Preprocess((source.size, source.size), (0.5,) * 3, (0.5,) * 3, "bicubic", source.crop)
-    return Model(name, network.eval(), how, imagenet_labels(), "blocks.5")
+    return Model(name, network.eval(), how, imagenet_labels(1000 if classes is None else classes), "blocks.5")
+
+
+def _head(classes: int | None) -> dict[str, Any]:
+    return {} if classes is None else {"num_classes": classes}
 
 
 def load_in_order(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -97,8 +124,8 @@ def load_in_order(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     network.load_state_dict({**own, **dict(zip(names, tensors, strict=True))})
 
 
-def _timm(name: str, short: str, pretrained: bool) -> Model:
-    network = timm.create_model(short, pretrained=pretrained)
+def _timm(name: str, short: str, pretrained: bool, classes: int | None) -> Model:
+    network = timm.create_model(short, pretrained=pretrained, **_head(classes))
     config: dict[str, Any] = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
     height_width = (config["input_size"][1], config["input_size"][2])
     how = Preprocess(height_width, config["mean"], config["std"], config["interpolation"], config["crop_pct"])
@@ -107,16 +134,19 @@ def _timm(name: str, short: str, pretrained: bool) -> Model:
     return Model(name, network.eval(), how, imagenet_labels(getattr(network, "num_classes", 0)), default)
 
 
-def _torchvision(name: str, short: str, pretrained: bool) -> Model:
+def _torchvision(name: str, short: str, pretrained: bool, classes: int | None) -> Model:
     weights = torchvision.models.get_model_weights(short).DEFAULT
-    plain = {} if pretrained or short not in ("googlenet", "inception_v3") else {"init_weights": True}
-    network = torchvision.models.get_model(short, weights=weights if pretrained else None, **plain)
+    # The published weights of these two, and what is trained on from them, take images normalised otherwise inside.
+    changed = not pretrained and short in ("googlenet", "inception_v3")
+    plain = {"init_weights": False, "transform_input": True} if changed else {}
+    network = torchvision.models.get_model(short, weights=weights if pretrained else None, **plain, **_head(classes))
     recipe = weights.transforms()
     size, resized = recipe.crop_size[0], recipe.resize_size[0]
     how = Preprocess(
         (size, size), tuple(recipe.mean), tuple(recipe.std), recipe.interpolation.value, min(1.0, size / resized)
     )
-    return Model(name, network.eval(), how, tuple(weights.meta["categories"]))
+    labels = tuple(weights.meta["categories"]) if classes is None else ()
+    return Model(name, network.eval(), how, labels)
 
 
 def _lucent(pretrained: bool) -> Model:

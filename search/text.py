@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from featviz.errors import UserError, unknown
-from featviz.models import Model
+from featviz.errors import UserError
+from featviz.hub import clip_network, visual_half
 from featviz.progress import Progress, silent
 
 from .images import Images
@@ -55,7 +55,7 @@ class Words:
     def of(self, images: Images, numbers: Sequence[int], *, progress: Progress = silent) -> Concepts:
         """Raises `UserError` where open_clip or the network cannot be had."""
         network, tokenizer = _load(self.network, self.device)
-        pictures = answers(_of_images(network, self.network), images, numbers, progress=progress)
+        pictures = answers(visual_half(network, self.network), images, numbers, progress=progress)
         known: Bools = np.isfinite(pictures[:, 0])
         with torch.inference_mode():
             text = self._embedded_words(network, tokenizer).float().cpu().numpy()
@@ -75,29 +75,9 @@ class Words:
         return torch.cat(found)
 
 
-def _of_images(network: Any, name: str) -> Model:
-    """The half that sees images, prepared as open_clip prepares them."""
-    how = network.visual.preprocess_cfg
-    return Model.wrap(
-        network.visual, name=name, size=how["size"], mean=how["mean"], std=how["std"], crop=1.0,
-        interpolation=how["interpolation"],
-    )  # fmt: skip
-
-
 def _load(network: str, device: str) -> tuple[Any, Any]:
     """A network of open_clip, and what prepares its words."""
-    try:
-        import open_clip
-    except ImportError as error:
-        raise UserError("names by words need open_clip: pip install 'activation-atlas[text]'") from error
-    name, _, pretrained = network.partition("/")
-    if name not in open_clip.list_models():
-        raise unknown("network of open_clip", name, open_clip.list_models())
-    known = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained and pretrained not in known and not Path(pretrained).is_file():
-        raise unknown(f"weights of {name}", pretrained, known or ["a file"])
-    try:
-        made = open_clip.create_model(name, pretrained=pretrained or None, device=device)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"the weights {network!r} cannot be had: {str(error).splitlines()[0]}") from error
-    return made.eval(), open_clip.get_tokenizer(name)
+    made = clip_network(network, device)
+    import open_clip
+
+    return made, open_clip.get_tokenizer(network.partition("/")[0])

@@ -7,20 +7,20 @@ from typing import Annotated
 
 import typer
 
-from featviz.models import DEFAULT_MODEL, load_model
 from featviz.progress import bars
 
 from ..ald_folder import AldSettings, study_weights
 from . import options
+from .network import NETWORK, Network, takes_network
 from .report import opened, report
 
 _ALD = AldSettings()
 
 
+@takes_network
 def ald_command(
     classes: Annotated[list[str], typer.Argument(help="Names or indices of classes; `all`; `report`: all, and tests.")],
-    model: options.Model = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    network: Network = NETWORK,
     image: Annotated[Path | None, typer.Option("--image", help="Show each node of the trees on this image.")] = None,
     images: Annotated[
         str | None, typer.Option("--images", help="Labelled images for `report` (else photos), and for neurons.")
@@ -51,7 +51,7 @@ def ald_command(
 
     Example: atlas ald tabby --image cat.jpg --out tabby; atlas ald report --images my-labelled-photos --out report
     """
-    loaded = load_model(model, weights=weights, device=device)
+    loaded = network.load(device=device, quiet=quiet)
     source = None if images is None else opened(images, loaded, quiet=quiet)
     with bars(quiet=quiet) as progress:
         manifest = study_weights(

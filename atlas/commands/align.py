@@ -7,22 +7,21 @@ from typing import Annotated
 
 import typer
 
-from featviz.models import DEFAULT_MODEL, load_model
-
 from ..align import DEFAULTS, align
 from ..settings import Settings
 from . import options
+from .network import NETWORK, Network, takes_network
 from .options import at_work
 from .report import opened, report
 
 _SETTINGS = Settings(layer="", **DEFAULTS)
 
 
+@takes_network
 def align_command(
     layer: Annotated[str, typer.Argument(help="Dotted name, as `atlas layers` lists them.")],
     other: Annotated[str, typer.Argument(help="A layer of the same network, or of --other-model.")],
-    model: options.Model = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    network: Network = NETWORK,
     other_model: Annotated[
         str | None, typer.Option("--other-model", help="The second network; default: the same one.")
     ] = None,
@@ -54,10 +53,11 @@ def align_command(
 
     Example: atlas align blocks.4 blocks.5 --images my-photos --out aligned
     """
-    first = load_model(model, weights=weights, device=device)
+    first = network.load(device=device, quiet=quiet)
     second = None
     if other_model is not None or other_weights is not None:
-        second = load_model(other_model or model, weights=other_weights, device=device)
+        other_how = network.how if other_model is None else {}
+        second = Network(other_model or network.name, other_weights, other_how).load(device=device, quiet=quiet)
     source = opened(images, first, quiet=quiet)
     with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         made = align(

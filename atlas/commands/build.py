@@ -9,23 +9,23 @@ from typing import Annotated, Any
 import typer
 
 from featviz.errors import UserError
-from featviz.models import DEFAULT_MODEL, load_model
 
 from ..build import build
 from ..settings import Settings
 from . import options
+from .network import NETWORK, Network, takes_network
 from .options import at_work, numbers
 from .report import opened, report
 
 _DEFAULTS = Settings(layer="")
 
 
+@takes_network
 def build_command(
     layer: Annotated[
         str | None, typer.Argument(help="Dotted name, as `atlas layers` lists them. Default: the model's own choice.")
     ] = None,
-    model: options.Model = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    network: Network = NETWORK,
     images: options.Images = "photos",
     out: options.Out = Path("atlas-out"),
     overwrite: options.Overwrite = False,
@@ -82,7 +82,7 @@ def build_command(
     wanted = numbers(grid, "--grid")
     if store is not None and store.startswith("memory:"):
         raise UserError("--store memory: lies in this process alone and would be gone with it; give another address.")
-    loaded = load_model(model, weights=weights, device=device)
+    loaded = network.load(device=device, quiet=quiet)
     source = opened(images, loaded, quiet=quiet)
     with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         made = build(

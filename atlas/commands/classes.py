@@ -7,24 +7,23 @@ from typing import Annotated
 
 import typer
 
-from featviz.models import DEFAULT_MODEL, load_model
-
 from ..class_atlas import CONFUSING, DEFAULTS, DISCRIMINATIVE
 from ..class_folder import class_atlas
 from ..files import load
 from ..settings import Settings
 from . import options
+from .network import NETWORK, Network, takes_network
 from .options import at_work, numbers
 from .report import opened, report
 
 _SETTINGS = Settings(layer="", **DEFAULTS)
 
 
+@takes_network
 def classes_command(
     layer: Annotated[str, typer.Argument(help="Dotted name, as `atlas layers` lists them; a late one says the most.")],
     label: Annotated[str, typer.Argument(metavar="CLASS", help="Name or index of a class.")],
-    model: options.Model = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    network: Network = NETWORK,
     images: options.Images = "photos",
     out: options.Out = Path("classes-out"),
     overwrite: options.Overwrite = False,
@@ -61,7 +60,7 @@ def classes_command(
 
     Example: atlas classes blocks.6 "grey whale" --images my-photos --out whale
     """
-    loaded = load_model(model, weights=weights, device=device)
+    loaded = network.load(device=device, quiet=quiet)
     source = opened(images, loaded, quiet=quiet)
     with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         made = class_atlas(

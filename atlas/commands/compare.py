@@ -7,25 +7,24 @@ from typing import Annotated
 
 import typer
 
-from featviz.models import DEFAULT_MODEL, load_model
-
 from ..class_atlas import DEFAULTS
 from ..compare import GRADIENT_GRID, compare
 from ..files import load
 from ..settings import Settings
 from . import options
+from .network import NETWORK, Network, takes_network
 from .options import at_work
 from .report import opened, report
 
 _SETTINGS = Settings(layer="", **DEFAULTS)
 
 
+@takes_network
 def compare_command(
     layer: Annotated[str, typer.Argument(help="Dotted name, as `atlas layers` lists them; a late one says the most.")],
     a: Annotated[str, typer.Argument(help="Name or index of a class, to the left.")],
     b: Annotated[str, typer.Argument(help="Another one, to the right.")],
-    model: options.Model = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    network: Network = NETWORK,
     images: options.Images = "photos",
     out: options.Out = Path("compare-out"),
     overwrite: options.Overwrite = False,
@@ -59,7 +58,7 @@ def compare_command(
 
     Example: atlas compare blocks.6 "grey whale" "great white shark" --images my-photos --out whale-shark
     """
-    loaded = load_model(model, weights=weights, device=device)
+    loaded = network.load(device=device, quiet=quiet)
     source = opened(images, loaded, quiet=quiet)
     with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         made = compare(

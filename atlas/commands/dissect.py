@@ -8,19 +8,18 @@ from typing import Annotated
 
 import typer
 
-from featviz.models import DEFAULT_MODEL, load_model
-
 from ..dissect import conclusion, dissect
 from . import options
+from .network import NETWORK, Network, takes_network
 from .report import report
 
 
+@takes_network
 def dissect_command(
     unit: Annotated[str, typer.Argument(help="A channel of a convolution: conv_stem:3.")],
     image: Annotated[Path, typer.Argument(help="An image file.")],
     rows: Annotated[int, typer.Option("--rows", help="Input channels that the figure shows.")] = 12,
-    model: options.Model = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    network: Network = NETWORK,
     out: options.Out = Path("dissect-out"),
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
@@ -35,8 +34,6 @@ def dissect_command(
 
     Example: atlas dissect blocks.1.0.conv_pw:7 cat.jpg --out channel-7
     """
-    found = dissect(
-        load_model(model, weights=weights, device=device), unit, image, rows=rows, out=out, overwrite=overwrite
-    )
+    found = dissect(network.load(device=device, quiet=quiet), unit, image, rows=rows, out=out, overwrite=overwrite)
     about = json.loads((out / "dissection.json").read_text(encoding="utf-8"))
     report(about, conclusion(found), out, as_json=as_json, quiet=quiet)

@@ -9,18 +9,18 @@ from typing import Annotated
 import typer
 
 from featviz.errors import UserError
-from featviz.models import DEFAULT_MODEL, load_model
 
 from ..exemplars import find_exemplars
 from . import options
+from .network import NETWORK, Network, takes_network
 from .options import at_work
 from .report import opened, report
 
 
+@takes_network
 def exemplars_command(
     layers: Annotated[list[str], typer.Argument(help="Dotted names or globs; output is the classes' logits.")],
-    model: options.Model = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    network: Network = NETWORK,
     images: options.Images = "photos",
     out: options.Out = Path("exemplars-out"),
     overwrite: options.Overwrite = False,
@@ -61,7 +61,7 @@ def exemplars_command(
 
     Example: atlas exemplars blocks.3 blocks.5 --images my-photos --units blocks.5:0-9 --out exemplars
     """
-    loaded = load_model(model, weights=weights, device=device)
+    loaded = network.load(device=device, quiet=quiet)
     source = opened(images, loaded, quiet=quiet)
     with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         manifest = find_exemplars(

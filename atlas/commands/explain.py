@@ -10,18 +10,19 @@ import typer
 
 from featviz.attribution import METHODS
 from featviz.errors import UserError
-from featviz.models import DEFAULT_MODEL, load_model
 from featviz.progress import bars
 from search.pooled_head import pooled_head
 
 from ..explain import ALL, ExplainSettings, explain
 from ..explanation import conclusion
 from . import options
+from .network import NETWORK, Network, takes_network
 from .report import opened, report
 
 _DEFAULTS = ExplainSettings()
 
 
+@takes_network
 def explain_command(
     image: Annotated[Path, typer.Argument(help="An image file.")],
     label: Annotated[
@@ -42,8 +43,7 @@ def explain_command(
         typer.Option("--pool-head", help="First give the network a head on means, trained on these labelled images."),
     ] = None,
     trust: Annotated[bool, typer.Option(help="Check each map: deletion, insertion, random weights.")] = True,
-    model: options.Model = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    network: Network = NETWORK,
     out: options.Out = Path("explain-out"),
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
@@ -63,14 +63,14 @@ def explain_command(
     if label is not None and unit is not None:
         raise UserError("--class and --unit name two things to explain: give one.")
     word = f"class:{label}" if label is not None else unit
-    network, notes = load_model(model, weights=weights, device=device), list[str]()
-    labelled = None if pool_head is None else opened(pool_head, network, quiet=quiet)
+    loaded, notes = network.load(device=device, quiet=quiet), list[str]()
+    labelled = None if pool_head is None else opened(pool_head, loaded, quiet=quiet)
     with bars(quiet=quiet) as progress:
         if labelled is not None:
-            pooled = pooled_head(network, labelled, layer=layer or None, seed=seed, progress=progress)
-            network, layer, notes = pooled.model, "", [pooled.line]
+            pooled = pooled_head(loaded, labelled, layer=layer or None, seed=seed, progress=progress)
+            loaded, layer, notes = pooled.model, "", [pooled.line]
         made = explain(
-            network,
+            loaded,
             image,
             word,
             methods=method if method == ALL else method.split(","),

@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from featviz.models import DEFAULT_MODEL, load_model
 from featviz.progress import bars
 
 from ..label import label_folder
 from ..result import Atlas
 from . import options
+from .network import ATLAS_S_OWN, Network, takes_network
 from .report import report
 
 
+@takes_network
 def label_command(
     folder: Annotated[Path, typer.Argument(help="A finished folder of `atlas build`.")],
     images: Annotated[
@@ -42,11 +43,7 @@ def label_command(
         str | None,
         typer.Option("--check", help="Other photographs to check names by. Default: three fifths of --images."),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="The atlas's network, to see photographs that are not the atlas's own."),
-    ] = None,
-    weights: options.Weights = None,
+    network: Network = ATLAS_S_OWN,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     workers: options.Workers = None,
@@ -62,11 +59,7 @@ def label_command(
 
     Example: atlas label atlas-out --images my-photos
     """
-    own = (
-        None
-        if model is None and weights is None
-        else load_model(model or DEFAULT_MODEL, weights=weights, device=device)
-    )
+    own = network.load(device=device, quiet=quiet) if network.given else None
     with bars(quiet=quiet) as progress:
         made = label_folder(
             folder, images, by=by, hierarchy=hierarchy, words=words, check=check, model=own, seed=seed, workers=workers,

@@ -3,56 +3,88 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from featviz.copies import cpu_copy
 from featviz.errors import UserError
 from featviz.layers import as_network, layer_names, named_layers, read
-from featviz.models import DEFAULT_MODEL, load_model, model_names
+from featviz.models import DEFAULT_MODEL, Model, model_names
 
 from . import options
+from .network import NETWORK, Network, takes_network
 
 
 def models_command(
-    pattern: Annotated[str, typer.Argument(help="Show names that contain this.")] = "", as_json: options.Json = False
+    pattern: Annotated[str, typer.Argument(help="Show names with this in them; or what net.py:make is.")] = "",
+    as_json: options.Json = False,
 ) -> None:
-    """List the networks that --model takes.
+    """List the networks that --model takes by name; or say what is known of one of your own.
 
     Example: atlas models resnet50
     """
+    if Path(pattern).suffix in (".toml", ".py") or ":" in pattern:
+        about = _described(pattern)
+        print(json.dumps(about) if as_json else "\n".join(f"{key}: {value}" for key, value in about.items()))
+        return
     names = [name for name in model_names() if pattern.lower() in name.lower()]
     print(json.dumps(names) if as_json else "\n".join(names))
 
 
+@takes_network
 def layers_command(
-    model: Annotated[str, typer.Argument(help="A name that `atlas models` lists.")] = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="What --model takes, here without the option's name.")
+    ] = None,
+    network: Network = NETWORK,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """List a network's layers: name, kind, channels and map size for its own input size.
 
     Example: atlas layers efficientnet_lite0
     """
-    rows = _layer_table(model, weights)
+    if name is not None and network.name not in (DEFAULT_MODEL, name):
+        raise UserError(f"MODEL and --model name two networks, {name} and {network.name}: give one.")
+    rows = _layer_table(replace(network, name=name or network.name).load(device="cpu", quiet=quiet))
     if as_json:
         print(json.dumps(rows))
         return
     table = Table("layer", "kind", "channels", "map")
     for row in rows:
         place = f"{row['rows']} x {row['columns']}" if row["channels"] else ""
-        table.add_row(row["layer"], row["kind"], str(row["channels"] or ""), place)
+        table.add_row(escape(row["layer"]), row["kind"], str(row["channels"] or ""), place)
     Console().print(table)
 
 
-def _layer_table(name: str, weights: Path | None) -> list[dict[str, Any]]:
-    model = load_model(name, weights=weights, device="cpu")
+def _described(name: str) -> dict[str, Any]:
+    """What a network is, for a reader: its size, its classes, how images enter it."""
+    model = Network(name).load(device="cpu")
+    how = model.preprocess
+    return {
+        "name": model.name,
+        "network": type(model.network).__name__,
+        "parameters": sum(each.numel() for each in model.network.parameters()),
+        "size": "{} x {}".format(*how.size),
+        "mean": list(how.mean),
+        "std": list(how.std),
+        "interpolation": how.interpolation,
+        "crop": how.crop,
+        "classes": len(model.labels) or None,
+        "default layer": model.default_layer,
+        "weights": model.fingerprint,
+    }
+
+
+def _layer_table(model: Model) -> list[dict[str, Any]]:
     height, width = model.preprocess.size
     names = layer_names(model.network)
     network = cpu_copy(model.network)

@@ -15,9 +15,17 @@ from featviz.errors import UserError, unknown
 from featviz.progress import Progress, bars
 from featviz.ray_engine import RayEngine
 
-Model = Annotated[str, typer.Option("--model", help="efficientnet_lite0, timm/NAME, torchvision/NAME, ...")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="efficientnet_lite0, timm/NAME, torchvision/NAME, net.py:make, package.module:make, model.toml, "
+        "hf:NAME_OR_FOLDER, open_clip:NAME/PRETRAINED.",
+    ),
+]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Local .safetensors or .pth file instead of the published weights.")
+    Path | None,
+    typer.Option("--weights", help="A local .safetensors, .pth, .pt or .ckpt file."),
 ]
 Images = Annotated[
     str, typer.Option("--images", help="A folder, `photos` (embedded), or a data set such as imagenette.")

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from featviz.models import DEFAULT_MODEL, load_model
 from featviz.progress import bars
 
 from ..class_atlas import DEFAULTS
@@ -16,17 +15,18 @@ from ..patch_folder import AUTO, patch_test
 from ..patches import SIZES
 from ..settings import Settings
 from . import options
+from .network import NETWORK, Network, takes_network
 from .options import numbers
 from .report import opened, report
 
 _SETTINGS = Settings(layer="", **DEFAULTS)
 
 
+@takes_network
 def patch_command(
     source: Annotated[str, typer.Argument(help="Class that the images show: name or index.")],
     target: Annotated[str, typer.Argument(help="Class that they are to be taken for.")],
-    model: options.Model = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    network: Network = NETWORK,
     images: options.Images = "photos",
     patch: Annotated[
         str, typer.Option("--patch", help="An image file; or auto: search parts of photographs for the best.")
@@ -57,7 +57,7 @@ def patch_command(
     Example: atlas patch "grey whale" "great white shark" --images my-labelled-photos --patch baseball.jpg
     """
     wanted = numbers(sizes, "--sizes", float)
-    loaded = load_model(model, weights=weights, device=device)
+    loaded = network.load(device=device, quiet=quiet)
     shown = opened(images, loaded, quiet=quiet)
     with bars(quiet=quiet) as progress:
         made = patch_test(

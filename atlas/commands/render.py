@@ -10,23 +10,23 @@ from typing import Annotated
 import typer
 
 from featviz.drawing import Drawing
-from featviz.models import DEFAULT_MODEL, load_model
 
 from ..render import render_units
 from . import options
+from .network import NETWORK, Network, takes_network
 from .options import at_work
 from .report import opened, report
 
 _DRAWING = Drawing()
 
 
+@takes_network
 def render_command(
     units: Annotated[
         list[str],
         typer.Argument(help="blocks.3:5, blocks.3:0-31,40, blocks.3:*, blocks.3:5@center, class:tabby"),
     ],
-    model: options.Model = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    network: Network = NETWORK,
     images: Annotated[
         str | None, typer.Option("--images", help="Compare with a data set: gain over its maximum, percentile, dead.")
     ] = None,
@@ -92,7 +92,7 @@ def render_command(
         compiled=compiled,
         seed=seed,
     )
-    loaded = load_model(model, weights=weights, device=device)
+    loaded = network.load(device=device, quiet=quiet)
     source = None if images is None else opened(images, loaded, quiet=quiet)
     with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         certificates = render_units(

@@ -9,20 +9,20 @@ from typing import Annotated
 import typer
 
 from featviz.drawing import Drawing
-from featviz.models import DEFAULT_MODEL, load_model
 
 from ..unit import draw_card
 from . import options
+from .network import NETWORK, Network, takes_network
 from .options import at_work
 from .report import opened, report
 
 _DRAWING = Drawing()
 
 
+@takes_network
 def unit_command(
     unit: Annotated[str, typer.Argument(help="blocks.5:12, blocks.5:12@center, class:tabby, -blocks.5:12")],
-    model: options.Model = DEFAULT_MODEL,
-    weights: options.Weights = None,
+    network: Network = NETWORK,
     images: options.Images = "photos",
     out: options.Out = Path("unit-out"),
     overwrite: options.Overwrite = False,
@@ -50,7 +50,7 @@ def unit_command(
     """
     if unit.startswith("--"):
         raise typer.BadParameter(f"No such option: {unit}")
-    loaded = load_model(model, weights=weights, device=device)
+    loaded = network.load(device=device, quiet=quiet)
     source = opened(images, loaded, quiet=quiet)
     with at_work(engine, workers=workers, threads=threads, gpus=gpus, quiet=quiet) as (progress, where):
         draw_card(
