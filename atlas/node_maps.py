@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from torchcam.methods import SmoothGradCAMpp
 
 from featviz.classifier import Classifier, feature_layer, without_classifier
 from featviz.errors import UserError
@@ -55,6 +54,8 @@ def node_views(
     feature map, resized to the input and scaled to [0, 1]. samples, noise: noisy copies of the normalised input and
     their standard deviation. Raises `UserError` for a network whose features are no means of a map.
     """
+    from torchcam.methods import SmoothGradCAMpp
+
     view = central_view(image, model.preprocess)[None]
     network = copy.deepcopy(model.network).eval().cpu()
     layer, layout = _target(model, classifier)
