@@ -13,8 +13,8 @@ from featviz.models import Model
 from featviz.objectives import channel
 from featviz.transforms import Affine
 
-# name, input size, a layer in the middle, the shape that the layer's own output has for one image; transformers are made
-# slimmer than they come: what has to be coped with is how they are laid out.
+# name, input size, a layer in the middle, the shape that the layer's own output has for one image. Some are made slimmer
+# than they come: what has to be coped with is how they are laid out.
 NETWORKS = [
     ("resnet18", 64, "layer2", (1, 128, 8, 8)),
     ("vgg11_bn", 32, "features.10", (1, 256, 8, 8)),
@@ -26,6 +26,8 @@ NETWORKS = [
     ("swin_tiny_patch4_window7_224", 224, "layers.1", (1, 28, 28, 48)),
 ]
 _SLIM: dict[str, dict[str, Any]] = {
+    "vgg11_bn": {"num_features": 64},
+    "vit_small_patch14_reg4_dinov2": {"img_size": 56, "depth": 2},
     "vit_tiny_patch16_224": {"depth": 4, "embed_dim": 96},
     "deit3_small_patch16_224": {"depth": 2, "embed_dim": 96},
     "swin_tiny_patch4_window7_224": {"depths": (1, 2, 1, 1), "embed_dim": 24, "num_heads": (1, 2, 4, 8)},
@@ -37,8 +39,7 @@ _SLIM: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("name", "size", "layer", "shape"), NETWORKS, ids=[entry[0] for entry in NETWORKS])
 def test_channels_and_neurons_climb(name: str, size: int, layer: str, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    options = {"img_size": size} if "dinov2" in name else _SLIM.get(name, {})
-    network = timm.create_model(name, pretrained=False, **options).eval()
+    network = timm.create_model(name, pretrained=False, **_SLIM.get(name, {})).eval()
     seen: list[tuple[int, ...]] = []
     handle = network.get_submodule(layer).register_forward_hook(lambda module, inputs, out: seen.append(out.shape))
     with torch.no_grad():
