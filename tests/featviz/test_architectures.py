@@ -13,8 +13,8 @@ from featviz.models import Model
 from featviz.objectives import channel
 from featviz.transforms import Affine
 
-# name, input size, a layer in the middle, the shape that the layer's own output has for one image. Some are made slimmer
-# than they come: what has to be coped with is how they are laid out.
+# name, input size, a layer in the middle, the shape that the layer's own output has for one image. Some are slimmer than
+# they come: what has to be coped with is how they are laid out.
 NETWORKS = [
     ("resnet18", 64, "layer2", (1, 128, 8, 8)),
     ("vgg11_bn", 32, "features.10", (1, 256, 8, 8)),
@@ -26,7 +26,7 @@ NETWORKS = [
     ("swin_tiny_patch4_window7_224", 224, "layers.1", (1, 28, 28, 48)),
 ]
 _SLIM: dict[str, dict[str, Any]] = {
-    "vgg11_bn": {"num_features": 64},
+    "vgg11_bn": {"mlp_ratio": 1 / 64},
     "vit_small_patch14_reg4_dinov2": {"img_size": 56, "depth": 2},
     "vit_tiny_patch16_224": {"depth": 4, "embed_dim": 96},
     "deit3_small_patch16_224": {"depth": 2, "embed_dim": 96},
