@@ -13,8 +13,8 @@ from featviz.models import Model
 from featviz.objectives import channel
 from featviz.transforms import Affine
 
-# name, input size, a layer in the middle, the shape that the layer's own output has for one image. Some are slimmer than
-# they come: what has to be coped with is how they are laid out.
+# name, input size, a layer in the middle, the shape that the layer's own output has for one image.
+# Some are slimmer than they come: what has to be coped with is how they are laid out.
 NETWORKS = [
     ("resnet18", 64, "layer2", (1, 128, 8, 8)),
     ("vgg11_bn", 32, "features.10", (1, 256, 8, 8)),
