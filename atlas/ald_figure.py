@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from search.blank import blank_figure
 
 from .ald import Floats, Line
 from .distributions import FITS, cumulative
 from .hypothesis import Contrast, Evidence, Pruning
 from .weights import Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, QUIET = "#1b1b1f", "#6a6a72"
 COLORS = {"normal": "#2f6fb3", "laplace": "#8a63b8", "asymmetric laplace": "#c0482f", "student t": "#3d8f5f"}
@@ -150,7 +154,6 @@ def _titled(axes: Axes, title: str, x: str, y: str) -> None:
 
 def _panels(title: str) -> tuple[Figure, list[Axes]]:
     """Four panels in two rows."""
-    figure = Figure(figsize=(11, 8.4), dpi=100, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure((11, 8.4), color="white", layout="constrained")
     figure.suptitle(title, fontsize=14, color=INK)
     return figure, list(figure.subplots(2, 2).flat)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from featviz.classifier import find_classifier
 from featviz.errors import UserError
@@ -30,6 +29,9 @@ from .stages import Clock, versions
 from .tree import Node, check, split
 from .tree_figure import Shown, short, tree_figure, tree_svg, weights_shown
 from .weights import Study, as_json, class_line, conclusion, joint_json, study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ALL, REPORT = "all", "report"
 

@@ -6,10 +6,9 @@ import warnings
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from featviz.effects import class_effects
 from featviz.engine import LOCAL, Engine, same_threads
@@ -33,6 +32,9 @@ from .result import Atlas
 from .sample import Sample, revisit
 from .settings import Settings
 from .stages import Clock, Stages, checked_layer, versions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEFAULTS: dict[str, Any] = {"grid": (10,), "samples": 4000}
 # How strongly a place's two points are held together. Of 4,000 places of two layers of EfficientNet-Lite0, a third

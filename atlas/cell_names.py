@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from search.naming import Evidence, Name, name_units, split
 from search.vocabulary import Bools, Concepts
 
 from .grid import Cell
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats = NDArray[np.float32]
 # How much each cell beside a cell counts for its name: they hold like activations, and a cell alone has few.
@@ -105,6 +108,8 @@ def nearest_cells(vectors: Floats, cells: Sequence[Cell], middle: Floats) -> NDA
 
 def around(cells: Sequence[Cell]) -> csr_array:
     """(cells, cells) how much each cell of a level counts for each: itself and those beside it, by their counts."""
+    from scipy.sparse import csr_array
+
     where = {(cell.row, cell.col): number for number, cell in enumerate(cells)}
     rows, columns, weights = list[int](), list[int](), list[float]()
     for number, cell in enumerate(cells):

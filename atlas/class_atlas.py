@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from featviz.classifier import feature_layer, find_classifier
@@ -26,6 +25,9 @@ from .result import Atlas
 from .sample import Sample, revisit
 from .stages import Stages
 from .tree import MINUS, PLUS, terminals
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WHOLE, DISCRIMINATIVE, CONFUSING, RANDOM, CHOSEN = "whole", "discriminative", "confusing", "random", "chosen"
 # 8 x 8 cells, as in the article, and so few that each can be drawn large and long; many vectors, since few belong to

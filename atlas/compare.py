@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
@@ -44,6 +43,9 @@ from .settings import Settings
 from .stages import Clock, Stages, checked_layer, versions
 from .store import read_store
 from .telling import telling_picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Cells per side of the layout from one class to the other, as in the article.
 GRADIENT_GRID = 10

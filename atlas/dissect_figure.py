@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import textwrap
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from featviz.bands import band_name
 from featviz.dissection import Dissection
 from featviz.models import Model
+from search.blank import blank_figure
 
 from .figure import DPI, INK, PAPER
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLUMNS = ("input x", "what it is", "channel j", "weights w", "contribution a = x * w", "running sum c", "output y")
 _WIDTHS = (110, 150, 66, 80, 110, 110, 110)
@@ -39,8 +42,7 @@ def dissection_figure(found: Dissection, model: Model, *, rows: int, title: str)
     shown = min(rows, len(found.channels))
     width = 2 * _MARGIN + sum(_WIDTHS) + _GAP * (len(_WIDTHS) - 1)
     height = _HEAD + shown * (_TILE + _GAP) + _BAR
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
-    FigureCanvasAgg(figure)
+    figure = blank_figure((width / DPI, height / DPI), color=PAPER, dpi=DPI)
     figure.text(_MARGIN / width, 1 - 26 / height, title, fontsize=13, color=INK, va="center", parse_math=False)
     lefts = [_MARGIN + sum(_WIDTHS[:number]) + number * _GAP for number in range(len(_WIDTHS))]
     for left, heading in zip(lefts, _COLUMNS, strict=True):

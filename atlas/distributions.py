@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from featviz.progress import Progress, silent
 
@@ -133,6 +132,8 @@ def fit_student(rows: Floats, *, rounds: int = 200) -> Fitted:
 
 def _degrees(squares: Floats, before: Floats) -> Floats:
     """The degrees of freedom that maximise the likelihood at given squared distances: Newton steps in their log."""
+    from scipy import special
+
     log_nu = np.log(before)
     for _ in range(3):
         nu = np.exp(log_nu)
@@ -155,6 +156,8 @@ def _degrees(squares: Floats, before: Floats) -> Floats:
 
 
 def _student_likelihood(rows: Floats, centre: Floats, scale: Floats, nu: Floats) -> Floats:
+    from scipy import special
+
     squares = ((rows - centre[:, None]) / scale[:, None]) ** 2
     constant = special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - 0.5 * np.log(nu * np.pi) - np.log(scale)
     return np.asarray(rows.shape[1] * constant - (nu + 1) / 2 * np.log1p(squares / nu[:, None]).sum(1))
@@ -172,6 +175,8 @@ _SHAPES = {"normal": "", "laplace": "", "asymmetric laplace": "kappa", "student 
 
 def cumulative(fitted: Fitted, values: Floats) -> Floats:
     """The fitted share below values (rows, n)."""
+    from scipy import special
+
     own = {name: column[:, None] for name, column in fitted.parameters.items()}
     if fitted.name == "normal":
         return np.asarray(special.ndtr((values - own["mean"]) / own["deviation"]))

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -17,11 +14,14 @@ from torch import Tensor
 from featviz.attribution import METHODS, Attribution
 from featviz.band_evidence import BandEvidence
 from featviz.localisation import Box
+from search.blank import blank_figure
 
 from .figure import DPI, INK, PAPER
 from .patch_search import thumbnail
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .explanation import Explanation
 
 _SIDE, _ACROSS = 224, 4
@@ -34,6 +34,8 @@ def overlay(view: Tensor, found: Attribution, box: Box | None = None, *, side: i
 
     Viridis from weak to strong; of a map with a sign, red for the unit and blue against it.
     """
+    from matplotlib import colormaps
+
     grey = np.asarray(thumbnail(view).convert("L").convert("RGB"), np.float64) / 255
     values = found.map.double().numpy()
     limit = float(np.quantile(np.abs(values), _QUANTILE)) or float(np.abs(values).max()) or 1.0
@@ -58,8 +60,7 @@ def sheet_figure(made: Explanation, *, title: str) -> Figure:
     across = min(_ACROSS, len(tiles))
     width = max(2 * margin + across * (_SIDE + gap) - gap, 560)
     height = head + rows * (_SIDE + below) + margin // 2
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
-    FigureCanvasAgg(figure)
+    figure = blank_figure((width / DPI, height / DPI), color=PAPER, dpi=DPI)
     figure.text(margin / width, 1 - 28 / height, title, fontsize=14, color=INK, va="center", parse_math=False)
     for number, (heading, note, pixels) in enumerate(tiles):
         left, top = margin + number % _ACROSS * (_SIDE + gap), head + number // _ACROSS * (_SIDE + below)
@@ -80,8 +81,7 @@ def _certainty(made: Explanation) -> str:
 
 def curves_figure(made: Explanation) -> Figure:
     """Deletion and insertion, a line for each method, and where shuffled maps lie."""
-    figure = Figure(figsize=(11, 4.6), dpi=DPI, facecolor=PAPER, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure((11, 4.6), color=PAPER, dpi=DPI, layout="constrained")
     what = "activation" if made.probability is None else "probability"
     for axes, kind in zip(figure.subplots(1, 2, sharey=True), ("deletion", "insertion"), strict=True):
         for number, (name, each) in enumerate(made.found.items()):
@@ -114,8 +114,7 @@ def bands_figure(bands: Sequence[BandEvidence]) -> Figure:
 
 def likeness_figure(made: Explanation) -> Figure:
     """How alike each map stays as more and more of the network is random."""
-    figure = Figure(figsize=(9, 4.2), dpi=DPI, facecolor=PAPER, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure((9, 4.2), color=PAPER, dpi=DPI, layout="constrained")
     axes = figure.subplots()
     stages: tuple[str, ...] = ()
     for number, (name, each) in enumerate(made.found.items()):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from featviz.certificate import Certificate
+from search.blank import blank_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 100
 INK, PAPER = "#1b1b1f", "#ffffff"
@@ -28,8 +31,7 @@ def superstimuli_figure(
     gap, caption, head, margin = 12, 46, 60, 24
     width = max(columns * (tile + gap) - gap + 2 * margin, 420)
     height = head + rows * (tile + caption + gap) + margin // 2
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
-    FigureCanvasAgg(figure)
+    figure = blank_figure((width / DPI, height / DPI), color=PAPER, dpi=DPI)
     figure.text(margin / width, 1 - 0.5 * head / height, title, fontsize=13, color=INK, va="center")
     for number, entry in enumerate(certificates):
         with Image.open(folder / entry.file) as picture:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
@@ -32,6 +31,9 @@ from .result import Atlas
 from .sample import Sample
 from .settings import Settings
 from .store import read_store, write_store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Commands whose folders hold an atlas at their root.
 ATLASES = ("build", "classes", "compare", "align")

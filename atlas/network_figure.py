@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from featviz.errors import UserError
 from featviz.layers import find_layer
 from featviz.models import Model
 from featviz.trunk import Trunk
+from search.blank import blank_figure
 
 from .figure import DPI, INK, PAPER
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _TILE, _GAP, _MARGIN, _HEAD, _UNDER = 84, 10, 24, 58, 18
 
@@ -67,8 +71,7 @@ def tiles_figure(tiles: list[Tensor], title: str, columns: int, names: list[str]
     rows = -(-len(tiles) // columns)
     width = max(2 * _MARGIN + columns * (_TILE + _GAP) - _GAP, 420)
     height = _HEAD + rows * (_TILE + _GAP + _UNDER) + _MARGIN // 2
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
-    FigureCanvasAgg(figure)
+    figure = blank_figure((width / DPI, height / DPI), color=PAPER, dpi=DPI)
     figure.text(_MARGIN / width, 1 - 28 / height, title, fontsize=12, color=INK, va="center", parse_math=False)
     limit = max(float(tile.abs().max()) for tile in tiles) or 1.0
     for number, tile in enumerate(tiles):

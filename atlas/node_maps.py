@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchcam.methods import SmoothGradCAMpp
 
 from featviz.bands import visible
 from featviz.classifier import Classifier, feature_layer, without_classifier
@@ -59,6 +58,8 @@ def node_views(
     feature map, resized to the input and scaled to [0, 1]. samples, noise: noisy copies of the normalised input and
     their standard deviation. Raises `UserError` for a network whose features are no means of a map.
     """
+    from torchcam.methods import SmoothGradCAMpp
+
     view = central_view(image, model.preprocess)[None]
     network = cpu_copy(model.network)
     layer, layout = _target(model, classifier)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from PIL import Image
 
+from search.blank import blank_figure
+
 from .figure import DPI, INK, PAPER
 from .grid import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 Bytes = NDArray[np.uint8]
 
@@ -29,7 +28,7 @@ SMALLEST_SIDE = 0.35
 # Of a tinted cell's side, what the icon takes at most; the colour shows around it.
 _TINTED_SIDE = 0.84
 # Red speaks for, blue against.
-_TINTS = colormaps["RdBu_r"]
+_TINTS = "RdBu_r"
 # Pixels along a mosaic's side, beyond which its icons are made smaller: the sheet of the level holds them at full size.
 _WIDEST = 4096
 # Cells that are asked for room for a label.
@@ -109,8 +108,7 @@ def panels_figure(panels: Sequence[Panel], *, title: str, caption: str, tint: st
     caption = _wrapped(caption, width - 2 * _MARGIN - round(_BAR * unit) * bool(tint), 8.5 * unit)
     foot = round(_FOOT * unit) + ends + round(14 * unit * caption.count("\n"))
     height = high + head + foot
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
-    FigureCanvasAgg(figure)
+    figure = blank_figure((width / DPI, height / DPI), color=PAPER, dpi=DPI)
     left = (width - wide) // 2
     for panel, picture in zip(panels, pictures, strict=True):
         size = (picture.shape[1], picture.shape[0])
@@ -139,7 +137,9 @@ def _limit(panels: Sequence[Panel]) -> float:
 
 
 def _tint(value: float, limit: float) -> tuple[int, int, int]:
-    red, green, blue = (round(255 * part) for part in _TINTS(0.5 + 0.5 * value / limit)[:3])
+    from matplotlib import colormaps
+
+    red, green, blue = (round(255 * part) for part in colormaps[_TINTS](0.5 + 0.5 * value / limit)[:3])
     return (red, green, blue)
 
 
@@ -161,6 +161,8 @@ def _write_labels(figure: Figure, axes: Axes, panel: Panel, size: float) -> None
 
     None over another, none outside.
     """
+    from matplotlib.patheffects import withStroke
+
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the canvas is Agg's
     frame = axes.get_window_extent(renderer)
     written: list[Bbox] = []
@@ -186,6 +188,9 @@ def _write_labels(figure: Figure, axes: Axes, panel: Panel, size: float) -> None
 
 
 def _color_bar(figure: Figure, size: tuple[int, int], limit: float, label: str, unit: float) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     width, height = size
     wide, high = 220 * unit, 10 * unit
     axes = figure.add_axes(

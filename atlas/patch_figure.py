@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
+
+from search.blank import blank_figure
 
 from .figure import DPI, INK, PAPER
 from .patch_search import thumbnail
 from .patches import Outcome, wilson
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SOURCE, TARGET, OTHER, NOISE, PHOTO = "#3f6fb5", "#c4453b", "#b8b8be", "#8a8a92", "#c98a2b"
 _BARS = 5
@@ -34,8 +38,7 @@ def strip_figure(
     """The steps side by side, each over the bars of its five most probable classes."""
     side, gap, margin, head, bars = 220, 28, 24, 78, 130
     width, height = 2 * margin + len(steps) * (side + gap) - gap, head + side + bars + margin
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
-    FigureCanvasAgg(figure)
+    figure = blank_figure((width / DPI, height / DPI), color=PAPER, dpi=DPI)
     figure.text(margin / width, 1 - 26 / height, title, fontsize=14, color=INK, va="center")
     for number, step in enumerate(steps):
         left = margin + number * (side + gap)
@@ -73,8 +76,7 @@ def sweep_figure(
 
     before: the mean probabilities of source and target without a patch.
     """
-    figure = Figure(figsize=(11, 4.4), dpi=DPI, facecolor=PAPER, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure((11, 4.4), color=PAPER, dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2)
     sizes, count = np.array(own.sizes), own.top1.shape[2]
     flips = own.to_target.sum(2).max(1)

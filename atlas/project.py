@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -30,6 +32,12 @@ NEIGHBORS, MIN_DIST = 20, 0.5
 FIT_UP_TO, _BLOCK = 200_000, 20_000
 # How often UMAP moves the others: its own choice for a whole block, and here for the last, smaller one too.
 _EPOCHS = 30
+# What UMAP compiles anew in each process, which takes ten seconds, while Numba could keep it on disk.
+_COMPILED = (
+    ("umap.umap_", "smooth_knn_dist"),
+    ("umap.umap_", "compute_membership_strengths"),
+    ("umap.layouts", "_nb_optimize_layout_euclidean_single_epoch"),
+)
 # Cosines at once: more take memory, and no less time.
 _COSINES = 2**24
 
@@ -133,6 +141,7 @@ def _fitted(vectors: Floats, seed: int, progress: Progress) -> Any:
         warnings.simplefilter("ignore")
         import umap
 
+        _keep_compiled()
         options: dict[str, Any] = {"precomputed_knn": (indices, distances, search)}
         if progress is not silent:
             options["tqdm_kwds"] = {
@@ -140,6 +149,14 @@ def _fitted(vectors: Floats, seed: int, progress: Progress) -> Any:
             }  # fmt: skip
         reducer = umap.UMAP(n_neighbors=NEIGHBORS, min_dist=MIN_DIST, metric="cosine", random_state=seed, **options)
         return reducer.fit(vectors)
+
+
+def _keep_compiled() -> None:
+    """Have what UMAP compiles kept beside it, or in NUMBA_CACHE_DIR: Numba looks whether it still fits."""
+    for module, name in _COMPILED:
+        # Private names of UMAP's: where a release has others, it compiles as before.
+        with suppress(AttributeError, RuntimeError):  # or there is no folder that can be written
+            getattr(sys.modules[module], name).enable_caching()
 
 
 def _cuml(vectors: Floats, seed: int) -> NDArray[np.floating]:

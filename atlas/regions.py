@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
-from sklearn.cluster import AgglomerativeClustering
 
 from search.naming import Evidence, Name, name_units
 from search.vocabulary import Concepts
 
 from .cell_names import Floats, Seen, around
 from .grid import Cell
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 # What a region has to say, in bits times its share of the map, to be worth a name when looked at from so near: from
 # far away few large regions are named, nearer smaller ones.
@@ -104,6 +103,8 @@ def read_regions(entries: Sequence[Mapping[str, Any]]) -> tuple[Region, ...]:
 
 def _parts(cells: Sequence[Cell], middle: Floats) -> list[_Candidate]:
     """Every part of the joining, each after the parts that it is joined of; the last is the whole."""
+    from sklearn.cluster import AgglomerativeClustering  # more than a second, as all of SciPy's together
+
     weights = around(cells)
     directions = weights @ (np.stack([cell.mean for cell in cells]) - middle)
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
@@ -119,6 +120,9 @@ def _parts(cells: Sequence[Cell], middle: Floats) -> list[_Candidate]:
 
 def _connected(cells: Sequence[Cell], beside: csr_array) -> csr_array:
     """Which cells may be joined: those beside each other, and from each island of them the way to the nearest other."""
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
     linked = beside.tolil()
     places = np.array([(cell.row, cell.col) for cell in cells])
     while True:

@@ -8,10 +8,9 @@ from functools import cached_property
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from featviz.errors import UserError
@@ -27,6 +26,9 @@ from .regions import Region
 from .sample import Sample
 from .settings import Settings
 from .speaking import Speaking, speaking
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Bytes of a page in a notebook: beyond, saving and showing notebooks fails.
 NOTEBOOK_LIMIT = 8_000_000

@@ -9,10 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import fsspec
 import numpy as np
-import zarr
-from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from featviz.errors import UserError
@@ -28,6 +25,9 @@ def store_address(given: str) -> str:
 
     Raises `UserError` for one of which fsspec knows no driver.
     """
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
     try:
         system, path = fsspec.core.url_to_fs(given)
     except (ImportError, ValueError, OSError) as error:
@@ -37,6 +37,8 @@ def store_address(given: str) -> str:
 
 def open_store(address: str | Path, *, mode: Literal["r", "a"]) -> Any:
     """The Zarr group at a path or at any address that fsspec knows; a `UserError` where it cannot be had."""
+    import zarr
+
     try:
         return zarr.open_group(str(address), mode=mode)
     except (ImportError, ValueError, FileNotFoundError) as error:
@@ -59,6 +61,8 @@ def claim_store(address: str, identity: Mapping[str, Any]) -> None:
     Raises `UserError` where nothing can be stored.
     """
     if not _files_at(address):
+        import zarr
+
         try:
             # In one file: had a killed run made the group and not said whose it is, nobody could go on.
             zarr.create_group(address, attributes={"identity": json.loads(json.dumps(identity))})
@@ -112,6 +116,8 @@ def _reserve(file: IO[bytes], size: int) -> None:
 
 def _files_at(address: str) -> int:
     """How many files lie at an address."""
+    import fsspec
+
     try:
         system, path = fsspec.core.url_to_fs(address)
         return len(system.ls(path)) if system.exists(path) else 0

@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from search.blank import blank_figure
+
 from .tree import Node
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INK, QUIET, PLUS, MINUS = "#1b1b1f", "#6a6a72", "#2f6fb3", "#c0482f"
 # Pixels of a node's picture, and the room for it and its two lines of text.
@@ -77,8 +81,7 @@ def tree_svg(shown: Sequence[Shown]) -> str:
 def tree_figure(shown: Sequence[Shown], title: str) -> Figure:
     """The same tree for a PNG."""
     places, width, height = _places([each.node for each in shown])
-    figure = Figure(figsize=(width / 100, (height + 50) / 100), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank_figure((width / 100, (height + 50) / 100), color="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, width)
     axes.set_ylim(height, -50)

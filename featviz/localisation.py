@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 from torch import Tensor
 
 # (left, top, right, bottom) in pixels, half-open.
@@ -18,6 +17,8 @@ def strongest_box(found: Tensor, *, threshold: float = 0.2) -> Box | None:
     values = found.numpy()
     if not values.max() > 0:
         return None
+    from scipy import ndimage
+
     parts, count = ndimage.label(values >= threshold * values.max())
     sizes = ndimage.sum_labels(np.ones_like(values), parts, range(1, count + 1))
     rows, columns = ndimage.find_objects(parts)[int(np.argmax(sizes))]

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from .batch_size import whole_groups
 from .objectives import Activations, Objective
@@ -82,6 +81,8 @@ def _view(images: Tensor, number: int) -> Tensor:
     side = min(images.shape[2:])
     view = images.cpu()
     if number % 2:
+        from torchvision.transforms.functional import gaussian_blur  # two seconds
+
         sigma = side * _BLUR
         view = gaussian_blur(view, [2 * max(1, round(3 * sigma)) + 1] * 2, [sigma] * 2)
     view = Affine(shift=side / 16, scale=(0.8, 1.25), degrees=10)(view, generators)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.gridspec import SubplotSpec
 from PIL import Image
 
 from featviz.certificate import Certificate
 from featviz.layers import OUTPUT
 
+from .blank import blank_figure
 from .card import UnitCard
 from .diverse import chosen
 from .focus import activation_masks, views
@@ -23,19 +21,24 @@ from .layer_exemplars import Exemplar
 from .sheet import INK, QUIET, crop, shade, whole
 from .stimuli import Tuning, orientation_selectivity
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.gridspec import SubplotSpec
+
+    Band = Callable[[Figure, SubplotSpec], None]
+
 BLUE = "#2f6fb3"
 _TILE = 150
 # Inches of the card's head, and of one share of its height.
 _HEAD, _INCH = 1.45, 1.42
-Band = Callable[[Figure, SubplotSpec], None]
 
 
 def draw(card: UnitCard, folder: Path) -> Figure:
     """The card as one figure; folder: where the superstimuli lie."""
     bands = _bands(card, folder)
     height = _HEAD + _INCH * sum(share for share, _ in bands)
-    figure = Figure(figsize=(14, height), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank_figure((14, height), color="white")
     shares = [share for share, _ in bands]
     edges = {"left": 0.045, "right": 0.975, "top": 1 - _HEAD / height, "bottom": 0.033}
     grid = figure.add_gridspec(len(bands), 1, height_ratios=shares, hspace=0.42, **edges)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.stats import mannwhitneyu, norm, rankdata
 
 from featviz.errors import UserError
 from featviz.seeds import generator_for
@@ -37,8 +35,8 @@ COMMONEST, LOWEST_AUROC, ALPHA, STRONGEST, SHARE = 0.5, 0.6, 0.05, 10, 0.5
 AS_GOOD = 0.01
 # Units at once, so that memory does not grow with them.
 _UNITS = 256
-# The 95 % interval's half width in standard deviations.
-_WIDTH, _EDGE = float(norm.ppf(0.975)), 1e-9
+# The 95 % interval's half width in standard deviations: 0.975 of a normal distribution lie below it.
+_WIDTH, _EDGE = 1.959963984540054, 1e-9
 
 
 @dataclass(frozen=True)
@@ -134,6 +132,8 @@ def aurocs(values: NDArray[np.float32], members: Bools) -> tuple[Floats, Floats]
     values: (units, images); members: (images, names). Ties count a half; the deviation is that of shuffled labels, ties
     taken into account (Mann and Whitney 1947). NaN for a name of no image or of all, and for values that never vary.
     """
+    from scipy.stats import rankdata
+
     count = len(members)
     ranks = rankdata(values, axis=1)
     inside = members.sum(0, dtype=np.float64)
@@ -157,6 +157,8 @@ def interval(auroc: float, positives: int, negatives: int) -> tuple[float, float
     All values whose own deviation would explain the AUROC found: Newcombe 2006, "Confidence intervals for an effect
     size measure based on the Mann-Whitney statistic. Part 2", method 5.
     """
+    from scipy.optimize import brentq
+
     more = (positives + negatives) / 2 - 1
 
     def off(true: float, side: int) -> float:
@@ -176,6 +178,8 @@ def _chosen(evidence: Evidence, share: float) -> NDArray[np.int64]:
     Of names that are surely no chance the one with the largest AUROC: the most precise, since wide ones separate less.
     Where none is sure, the surest.
     """
+    from scipy.stats import norm
+
     found, deviations = aurocs(evidence.values, evidence.members)
     fits = np.isfinite(found) & (evidence.shares() >= share)
     sure = fits & (norm.sf(deviations) * evidence.members.shape[1] < ALPHA)
@@ -189,6 +193,8 @@ def _chosen(evidence: Evidence, share: float) -> NDArray[np.int64]:
 
 def _checked(evidence: Evidence, best: NDArray[np.int64], texts: Sequence[str], by: str) -> list[Name | None]:
     """The units' names with what these photographs say of them, None where they do not bear them out."""
+    from scipy.stats import mannwhitneyu
+
     shares = evidence.shares()
     found: list[Name | None] = []
     for unit, (values, column) in enumerate(zip(evidence.values.astype(np.float64), best.tolist(), strict=True)):

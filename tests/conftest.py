@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from featviz.models import Model, load_model
 def pytest_configure(config: pytest.Config) -> None:
     """Of several processes of tests, each takes one core, and so do the processes that they start."""
     keep_freed_memory()  # as the command does
+    # Each process that tests start would compile the three packages anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if os.environ.get("PYTEST_XDIST_WORKER"):
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)

@@ -54,15 +54,17 @@ def layers_command(
     """
     if name is not None and network.name not in (DEFAULT_MODEL, name):
         raise UserError(f"MODEL and --model name two networks, {name} and {network.name}: give one.")
-    rows = _layer_table(replace(network, name=name or network.name).load(device="cpu", quiet=quiet))
+    model = replace(network, name=name or network.name).load(device="cpu", quiet=quiet)
+    rows = _layer_table(model)
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table("layer", "kind", "channels", "map")
+    table = Table("layer", "kind", "channels", "map", "read as")
     for row in rows:
         place = f"{row['rows']} x {row['columns']}" if row["channels"] else ""
-        table.add_row(escape(row["layer"]), row["kind"], str(row["channels"] or ""), place)
-    Console().print(table)
+        told = row.get("read as", row.get("why not", ""))
+        table.add_row(escape(row["layer"]), row["kind"], str(row["channels"] or ""), place, escape(told))
+    Console().print(escape(str(model)), table)
 
 
 def _described(name: str) -> dict[str, Any]:

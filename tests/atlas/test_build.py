@@ -94,17 +94,29 @@ def _rows_and_columns(vectors: NDArray[np.float32], seed: int) -> NDArray[np.flo
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "layer", "rows"),
-    [("vit_tiny_patch16_224", "blocks.3", 14), ("swin_tiny_patch4_window7_224", "layers.2", 14)],
+    ("name", "slim", "layer", "rows"),
+    [
+        ("vit_tiny_patch16_224", {"depth": 5, "embed_dim": 48}, "blocks.3", 14),
+        (
+            "swin_tiny_patch4_window7_224",
+            {"depths": (1, 1, 2, 1), "embed_dim": 24, "num_heads": (1, 2, 4, 8)},
+            "layers.2",
+            14,
+        ),
+    ],
 )
-def test_a_vision_transformer_and_a_swin_go_through(name: str, layer: str, rows: int, tmp_path: Path) -> None:
+def test_a_vision_transformer_and_a_swin_go_through(
+    name: str, slim: dict[str, Any], layer: str, rows: int, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
-    network = timm.create_model(name, pretrained=False)
+    network = timm.create_model(name, pretrained=False, **slim)
     images = noise_folder(tmp_path / "images", 12)
-    built = atlas.build(Model.wrap(network, size=224), layer, images, out=tmp_path / "out", **SMALL)
+    built = atlas.build(
+        Model.wrap(network, size=224), layer, images, out=tmp_path / "out", **{**SMALL, "grid": (2,), "steps": 1}
+    )
     assert built.sample.position.min() >= 1
     assert built.sample.position.max() == rows - 2
-    channels = {"blocks.3": 192, "layers.2": 384}[layer]
+    channels = {"blocks.3": 48, "layers.2": 96}[layer]
     assert built.sample.vectors.shape == (96, channels)
     assert (tmp_path / "out" / "manifest.json").is_file()
     with torch.no_grad():

@@ -169,9 +169,9 @@ def test_taking_away_what_smooth_grad_cam_marks_hurts_more_than_as_much_elsewher
 ) -> None:
     images = open_images(image_sample)
     better = 0
-    for number in range(5, 500, 50):
+    for number in range(5, 300, 50):
         view = central_view(images.open(number), lite0.preprocess)
         target = Target(lite0, Unit("output", images.labels[number]))
         curve = deletion(target, view, attribution(target, view, "smoothgradcampp").raw)
         better += curve.area < curve.by_chance
-    assert better >= 8
+    assert better >= 5  # of six

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from atlas.project import CosineSearch, project, to_unit_square, umap_layout
+from atlas.project import _COMPILED, CosineSearch, project, to_unit_square, umap_layout
 from featviz.engine import same_threads
 from featviz.errors import UserError
 
@@ -32,6 +33,14 @@ def test_every_reducer_keeps_like_with_like_in_the_unit_square_and_repeats_itsel
     distances = np.linalg.norm(xy[:, None] - xy[None], axis=2) + np.eye(60) * 9
     assert (kind[distances.argmin(1)] == kind).mean() > 0.95
     assert np.array_equal(project(vectors, reducer, seed=3), xy)
+
+
+def test_what_umap_compiles_is_kept_for_other_processes() -> None:
+    project(_clusters()[0], "umap")
+    for module, name in _COMPILED:
+        stats = getattr(importlib.import_module(module), name).stats
+        assert stats.cache_path is not None, name
+        assert list(Path(stats.cache_path).glob(f"*{name.removeprefix('_nb')}*.nbi")), name
 
 
 def test_a_layout_leaves_torch_its_threads() -> None:

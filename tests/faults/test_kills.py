@@ -1,7 +1,7 @@
 """Runs that are killed at random moments, again and again, and in the end give what an uninterrupted run gives.
 
-A server process imports everything once and forks a child for each attempt, since an import takes longer than the work.
-The child says which stage it has begun; it is killed (SIGKILL) a random while later.
+A server process imports everything once, makes the uninterrupted run, and forks a child for each attempt: an import
+takes longer than the work. The child says which stage it has begun; it is killed (SIGKILL) a random while later.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 from faults_folder import contents
 from toys import noise_folder
 
-KILLS = 12  # of each of the three commands, at least; in as many series as it takes to meet every stage
+KILLS = 8  # of each of the three commands, at least; in as many series as it takes to meet every stage
 _MOST_SERIES = 30
 _SERVER = Path(__file__).with_name("victim.py")
 
@@ -42,9 +42,14 @@ class Victims:
             env={**os.environ, **alone, "PYTHONPATH": str(Path(__file__).parents[1])},
         )
 
+    def whole(self, command: str, images: Path, out: Path) -> None:
+        """The run that nobody interrupts."""
+        self._say({"command": command, "images": str(images), "out": str(out), "whole": True})
+        assert self._line() == "ended 0"
+
     def begin(self, command: str, images: Path, out: Path) -> int:
         """Start a run; returns its process."""
-        self._say({"command": command, "images": str(images), "out": str(out)})
+        self._say({"command": command, "images": str(images), "out": str(out), "whole": False})
         return int(self._line().removeprefix("pid "))
 
     def stages(self) -> Iterator[str]:
@@ -83,7 +88,7 @@ def victims() -> Iterator[Victims]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return noise_folder(tmp_path_factory.mktemp("killed"), 600)
+    return noise_folder(tmp_path_factory.mktemp("killed"), 300)
 
 
 def attempt(
@@ -116,7 +121,8 @@ def test_runs_killed_at_random_moments_give_the_bytes_of_an_uninterrupted_run(
     command: str, victims: Victims, images: Path, tmp_path: Path, count_line: Callable[[str], None]
 ) -> None:
     lengths: dict[str, float] = {}
-    victims.begin(command, images, tmp_path / "whole")
+    victims.whole(command, images, tmp_path / "whole")
+    victims.begin(command, images, tmp_path / "timed")
     began, stage = time.monotonic(), "start"
     for line in victims.stages():
         lengths[stage] = time.monotonic() - began

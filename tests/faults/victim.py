@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ def run(command: str, images: str, out: str, said: Any) -> None:
     model = toy_model()
     if command == "build":
         build(
-            model, "4", images, out=out, grid=(3, 6), icon=32, steps=12, samples=600, per_image=2, min_count=1,
+            model, "4", images, out=out, grid=(2, 4), icon=32, steps=12, samples=400, per_image=2, min_count=1,
             cards=True, workers=1, progress=said,
         )  # fmt: skip
     elif command == "exemplars":
@@ -61,13 +60,13 @@ def child(wanted: dict[str, str]) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    warm = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     for line in sys.stdin:
         wanted = json.loads(line)
-        if warm is None and wanted["command"] == "build":
-            # UMAP compiles itself on first use: once here, not in every child.
-            warm = Path(wanted["out"]).parent / "warm"
-            run("build", wanted["images"], str(warm), lambda stage, done, total: None)
+        if wanted["whole"]:
+            # Here: what a command imports and compiles on its way is then there in every child.
+            run(wanted["command"], wanted["images"], wanted["out"], lambda stage, done, total: None)
+            say("ended 0")
+            continue
         process = os.fork()
         if process == 0:
             child(wanted)
