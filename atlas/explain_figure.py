@@ -99,8 +99,7 @@ def curves_figure(made: Explanation) -> Figure:
 
 def bands_figure(bands: Sequence[BandEvidence]) -> Figure:
     """By how much the activation falls without each band, a bar for each, those below zero speak against."""
-    figure = Figure(figsize=(9, 0.9 + 0.3 * len(bands)), dpi=DPI, facecolor=PAPER, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure((9, 0.9 + 0.3 * len(bands)), color=PAPER, dpi=DPI, layout="constrained")
     axes = figure.subplots()
     places = range(len(bands))
     axes.barh(places, [band.drop for band in bands], color="#3b6fb6", height=0.7)
