@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .copies import cpu_copy, plain_copy
 from .errors import UserError
+from .forward import told
 from .layers import OUTPUT, layer_names, read
 from .layout import first_tensor, tensor_at
 from .models import Model
@@ -42,7 +43,7 @@ def find_classifier(model: Model) -> Classifier:
     network = cpu_copy(model.network)
     modules = dict(network.named_modules())
     own = [name for name, module in modules.items() if name and any(True for _ in module.parameters(recurse=False))]
-    with torch.inference_mode(), read(network, own) as outputs:
+    with told(model.name), torch.inference_mode(), read(network, own) as outputs:
         result = network(torch.full((1, model.preprocess.channels, *model.preprocess.size), 0.25))
     result = tensor_at(result, model.layouts.of(network, OUTPUT).part)
     names = {name: modules[name] for name in outputs if _is_linear(modules[name])}

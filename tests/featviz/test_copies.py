@@ -157,7 +157,9 @@ def test_networks_of_other_types_take_and_give_float32(dtype: torch.dtype) -> No
     assert find_classifier(model).weight.dtype == torch.float32
     for maps in Target(model, Unit("output", 1)).maps("2", images):
         assert maps.dtype == torch.float32
-    assert outputs_at(cpu_copy(model.network), images, ["output"])["output"].dtype == torch.float32
+    read = outputs_at(cpu_copy(model.network), images, ["2", "output"])
+    assert [output.dtype for output in read.values()] == [torch.float32] * 2
+    assert plain_copy(model.network)(images).dtype == torch.float32
 
 
 def test_a_network_in_bfloat16_is_drawn() -> None:

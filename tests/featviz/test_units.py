@@ -146,9 +146,16 @@ def test_a_name_wins_over_a_glob_and_the_longest_over_shorter_ones() -> None:
     assert "atlas layers network" not in str(caught.value)
 
 
-def test_a_file_of_directions_may_have_any_name(tmp_path: Path) -> None:
+def test_a_layer_is_in_quotes_where_it_would_be_read_as_another() -> None:
+    model = Model.wrap(Named("a", "-a", "class", "class:a", "'a'", "a "), size=4, labels=["a", "b", "c", "1"])
+    units = [Unit(name, 1, None, sign) for name in model.network.names for sign in (1, -1)]  # type: ignore[union-attr]
+    assert [parse_units(str(unit), model) for unit in units] == [[unit] for unit in units]
+
+
+def test_a_file_of_directions_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     model = Model.wrap(Named("a", "a:b"), size=4)
-    file = tmp_path / "b:v@1,1#2.npy"
+    file = Path("b:v@1,1#2.npy")
     np.save(file, np.eye(4, dtype=np.float32))
     for place in (None, "center"):
         unit = Unit("a", 3, place, 1, str(file))  # type: ignore[arg-type]
