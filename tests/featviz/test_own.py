@@ -128,10 +128,12 @@ def test_random_weights_are_the_same_each_time_and_the_process_stays_as_it_was(h
     torch.manual_seed(3)
     drawn = torch.rand(2)
     torch.manual_seed(3)
-    one, other = (load_model(f"{home}/own_net.py:Net", device="cpu") for _ in range(2))
-    assert one.fingerprint == other.fingerprint
-    load_model(f"{home}/own_net.py:careless", device="cpu")
+    one = load_model(f"{home}/own_net.py:careless", device="cpu")
     assert torch.equal(torch.rand(2), drawn)
+    plain, other = load_model(f"{home}/own_net.py:Net"), load_model(f"{home}/own_net.py:careless")
+    torch.rand(1)
+    assert load_model(f"{home}/own_net.py:Net").fingerprint == plain.fingerprint
+    assert one.fingerprint == other.fingerprint != plain.fingerprint
     assert torch.is_grad_enabled()
     assert torch.get_default_dtype() == torch.float32
 
