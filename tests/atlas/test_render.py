@@ -166,10 +166,12 @@ def test_the_contact_sheet_shows_every_picture(tmp_path: Path) -> None:
         assert np.abs(shown[60:220, left : left + 160] - pixels).mean() < 2
 
 
-def test_a_network_of_two_channels_gets_a_picture_that_holds_both(tmp_path: Path) -> None:
+def test_a_network_of_two_channels_shows_one_and_keeps_both(tmp_path: Path) -> None:
     certificates = render_units(toy_model(inputs=2), ["4:0"], out=tmp_path, drawing=QUICK)
+    whole = np.load(tmp_path / "4_0.npy")
     with Image.open(tmp_path / certificates[0].file) as picture:
-        assert (picture.size, picture.mode) == ((64, 32), "L")
+        assert (picture.size, picture.mode) == ((32, 32), "L")
+        assert np.array_equal(np.asarray(picture), whole[0])
 
 
 def test_directions_that_do_not_fit_are_refused_before_anything_is_claimed(tmp_path: Path) -> None:
@@ -218,13 +220,14 @@ def test_a_sheet_of_many_pictures_goes_on_on_another(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("canvas", ["maco", "fourier"])
-def test_a_network_of_two_channels_begins_at_an_image_and_takes_a_spectrum(
-    tmp_path: Path, noise_images: Path, canvas: str
-) -> None:
-    drawing = Drawing(canvas=canvas, size=32, steps=2, start=str(noise_images / "001.png"))
-    render_units(toy_model(inputs=2), ["4:0"], out=tmp_path, images=noise_images, drawing=drawing)
-    with Image.open(tmp_path / "4_0.png") as picture:
-        assert picture.size == (64, 32)  # two channels beside each other
+def test_a_network_of_two_channels_begins_at_an_image_and_takes_a_spectrum(tmp_path: Path, canvas: str) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        values = np.random.default_rng(number).random((2, 40, 40), np.float32)
+        np.save(tmp_path / f"images/{number}.npy", values)
+    drawing = Drawing(canvas=canvas, size=32, steps=2, start=str(tmp_path / "images/1.npy"))
+    render_units(toy_model(inputs=2), ["4:0"], out=tmp_path / "out", images=tmp_path / "images", drawing=drawing)
+    assert np.load(tmp_path / "out/4_0.npy").shape == (2, 32, 32)
 
 
 def test_pictures_begin_at_the_strongest_images_and_are_drawn_like_them(tmp_path: Path, noise_images: Path) -> None:
