@@ -103,8 +103,11 @@ def _leaky(gradient: Tensor, slope: Tensor, above: Tensor) -> Tensor:
 
 
 def rise(gradient: Tensor, slope: Tensor, above: Tensor) -> Tensor:
-    """The rule for a function that falls before it rises: its slope counts as at least a tenth."""
-    return gradient * slope.clamp(min=LEAK)
+    """The rule for a function that falls before it rises: nowhere less than 0, of what is shut at least a tenth.
+
+    above: whether the unit is given more than 0 at any of its places; then it is a ReLU's in all but name.
+    """
+    return gradient * torch.where(above, slope.clamp(min=0), slope.clamp(min=LEAK))
 
 
 class _Ruled(torch.autograd.Function):

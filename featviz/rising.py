@@ -37,6 +37,8 @@ _GATE = re.compile(r"(Sigmoid|Tanh|Erf|Hardtanh|Hardsigmoid|Clamp)Backward\d*")
 _SCALED = ("MulBackward0", "DivBackward0", "CloneBackward0", "ToCopyBackward0")
 # A gate written out has fewer steps; the limit ends the search in long graphs.
 _DEEPEST = 16
+# The slope of all of these where they are given 0.
+_OPEN = 0.5
 # A channel is what is climbed where it gets so much of the gradient that the layer gets.
 _SHARE = 0.5
 
@@ -47,7 +49,7 @@ Edge = tuple[Node | None, int]
 class Rise:
     """What `rising` does in the backward pass of one forward pass.
 
-    `shut`: (n,) after it, the pictures whose unit lay at every place where its function falls, None before.
+    `shut`: (n,) after it, the pictures whose unit was shut at every place, None before.
     """
 
     shut: Tensor | None = None
@@ -57,8 +59,9 @@ def rising(maps: Tensor) -> Rise | None:
     """Let the backward pass through maps (n, c, h, w) raise what their channels' activation function is given.
 
     Where a picture's loss falls with its channel and the channel gets most of the picture's gradient, the function's
-    slope counts as at least a tenth; values and all other gradients stay as they are. None, and nothing is changed,
-    where the maps do not come out of a function that falls before it rises.
+    slope never counts as less than 0, and as at least a tenth while the channel is shut at every place; values and all
+    other gradients stay as they are. None, and nothing is changed, where the maps do not come out of a function that
+    falls before it rises.
     """
     found = None if maps.grad_fn is None else _function((maps.grad_fn, maps.output_nr))
     if found is None:
@@ -72,11 +75,12 @@ def rising(maps: Tensor) -> Rise | None:
     def hook(into: tuple[Tensor | None, ...], out: tuple[Tensor, ...]) -> tuple[Tensor | None, ...] | None:
         gradient = out[0]
         own = _climbed(gradient, dimension)
-        made.shut = own.flatten(1).any(1) & ~(own & (slope > 0)).flatten(1).any(1)
+        opened = _over_places(slope >= _OPEN, dimension)
+        made.shut = own.flatten(1).any(1) & ~(own & opened).flatten(1).any(1)
         changed, direct = list(into), into[found.place]
         if direct is None:
             return None
-        changed[found.place] = torch.where(own, rise(gradient, slope, slope) / found.factor, direct)
+        changed[found.place] = torch.where(own, rise(gradient, slope, opened) / found.factor, direct)
         for place, other in enumerate(into):
             if place != found.place and other is not None:
                 changed[place] = torch.where(own, 0, other)
@@ -183,6 +187,13 @@ def _channel_dimension(marks: Tensor) -> int:
         if bool((highest > 1.9 * lowest).any()):
             return dimension
     return 1
+
+
+def _over_places(there: Tensor, dimension: int) -> Tensor:
+    """Whether it is so at any place of a picture's channel."""
+    for other in range(1, there.dim()):
+        there = there if other == dimension else there.any(other, keepdim=True)
+    return there
 
 
 def _climbed(gradient: Tensor, dimension: int) -> Tensor:
