@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from faults_folder import contents
-from ray_jobs import deaths, mistakes, naps, places, unprepared
+from ray_jobs import deaths, mistakes, naps, places, together, unprepared
 from toys import noise_folder, toy_model
 from typer.testing import CliRunner
 
@@ -68,12 +69,13 @@ def silent(number: int, share: float) -> None: ...
 def silently(stage: str, done: int, total: int) -> None: ...
 
 
-def test_results_come_in_the_order_of_the_jobs_from_several_processes(engine: RayEngine) -> None:
+def test_results_come_in_the_order_of_the_jobs_from_several_processes(engine: RayEngine, tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     jobs = [(number, float(chance.uniform(0, 0.05))) for number in range(40)]
     jobs[3] = (3, 1.0)  # the others overtake it
     told: list[int] = []
-    made = list(engine.map(naps, jobs, lambda number, share: told.append(number)))
+    meet = partial(together, folder=str(tmp_path), many=2)
+    made = list(engine.map(meet, jobs, lambda number, share: told.append(number)))
     assert [int(each["number"]) for each in made] == told == list(range(40))
     assert len({int(each["process"]) for each in made}) == 2
     assert os.getpid() not in {int(each["process"]) for each in made}
@@ -87,10 +89,11 @@ def test_a_worker_that_is_killed_is_replaced_however_many_jobs_kill_one(engine: 
     assert [str(each["job"]) for each in engine.map(deaths, jobs, silent)] == jobs
 
 
-def test_a_machine_that_is_lost_leaves_its_jobs_to_the_others(cluster: Any, engine: RayEngine) -> None:
+def test_a_machine_that_is_lost_leaves_its_jobs_to_the_others(cluster: Any, engine: RayEngine, tmp_path: Path) -> None:
     node, lost_at, numbers, processes = cluster.list_all_nodes()[-1], 0, list[int](), list[int]()
+    meet = partial(together, folder=str(tmp_path), many=2)
     try:
-        for each in engine.map(naps, [(number, 0.1) for number in range(80)], silent):
+        for each in engine.map(meet, [(number, 0.1) for number in range(40)], silent):
             numbers.append(int(each["number"]))
             processes.append(int(each["process"]))
             if not lost_at and len(set(processes)) == 2:
@@ -99,8 +102,8 @@ def test_a_machine_that_is_lost_leaves_its_jobs_to_the_others(cluster: Any, engi
     finally:
         cluster.add_node(**NODE)
         cluster.wait_for_nodes()
-    assert numbers == list(range(80))
-    assert 0 < lost_at < 60
+    assert numbers == list(range(40))
+    assert 0 < lost_at < 20
     assert len(set(processes[-8:])) == 1
 
 
