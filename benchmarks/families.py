@@ -27,6 +27,12 @@ from featviz.zoo import builder
 
 # The largest images, in pixels of a side, and weights, in millions, of what counts as small.
 _MOST_PIXELS, _MOST_WEIGHTS = 300, 60
+# What names of small members say, the smallest first; so many of a family are weighed.
+_SMALL = (
+    "test", "zepto", "atto", "femto", "pico", "nano", "xxs", "xxtiny", "xxsmall", "tiny", "xs", "xtiny", "mini", "050",
+    "035", "x0_5", "0_5", "small", "_t", "_s", "_b0", "_0", "_a0", "18", "26", "_xs", "_n", "50",
+)  # fmt: skip
+_WEIGHED = 4
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def _smallest(
 ) -> Iterator[tuple[str, str]]:
     for family in families:
         sizes: dict[str, int] = {}
-        for name in sorted(names(family), key=len)[:12]:
+        for name in sorted(names(family), key=_guessed)[:_WEIGHED]:
             try:
                 with torch.device("meta"), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
@@ -81,6 +87,11 @@ def _smallest(
                 sizes[name] = sum(weight.numel() for weight in network.parameters())
         if sizes and min(sizes.values()) < _MOST_WEIGHTS * 1e6:
             yield family, min(sizes, key=lambda name: sizes[name])
+
+
+def _guessed(name: str) -> tuple[int, int]:
+    """What names of small members come first by."""
+    return next((place for place, word in enumerate(_SMALL) if word in name), len(_SMALL)), len(name)
 
 
 def checked(family: str, name: str) -> Row:

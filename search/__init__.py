@@ -1,5 +1,6 @@
 """search: one pass over a data set that finds what a network's units respond to."""
 
+from .check import Check, check
 from .datasets import from_huggingface, from_shards, from_stream
 from .exemplars import Exemplars, exemplars
 from .hierarchy import Hierarchy
@@ -18,6 +19,8 @@ from .torch_datasets import from_dataset
 from .vocabulary import Concepts, Labels, Predictions, Vocabulary
 
 __all__ = [
+    "Check",
+    "check",
     "Batch",
     "Concepts",
     "Consumer",
