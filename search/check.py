@@ -87,7 +87,7 @@ def check(
     own = right.pop("")
     confidence = float(probabilities[""].amax(1).mean())
     accuracy, others = float(own.float().mean()), {name: float(each.float().mean()) for name, each in right.items()}
-    notes = [*_better(own, right, ways), *_names(accuracy, confidence, others, len(labels)), *found.notes]
+    notes = [*_better(own, right, ways), *_names(accuracy, confidence, len(labels)), *found.notes]
     return Check(len(labels), accuracy, confidence, others, tuple(notes))
 
 
@@ -130,9 +130,9 @@ def _better(own: Tensor, others: Mapping[str, Tensor], ways: Mapping[str, Prepro
     ]
 
 
-def _names(accuracy: float, confidence: float, others: Mapping[str, float], images: int) -> list[str]:
+def _names(accuracy: float, confidence: float, images: int) -> list[str]:
     """A note where a network that is sure of its answers is hardly ever right."""
-    if confidence < _SURE or max([accuracy, *others.values()]) > _WRONG or images < 10:
+    if confidence < _SURE or accuracy > _WRONG or images < 10:
         return []
     return [
         f"the network is {confidence:.0%} sure of its answers on average, and {accuracy:.0%} of them are right: the "
