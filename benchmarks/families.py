@@ -1,7 +1,7 @@
 """Every family of timm's and torchvision's classifiers with random weights: is it read, drawn and explained rightly?
 
-One small member of each family. Writes docs/families.md; a part of the families takes a few minutes, so that two parts
-run side by side:
+One small member of each family, which families.json keeps (`--weigh` chooses them anew, in minutes). Writes
+docs/families.md; two parts can run side by side:
 
     python benchmarks/families.py --part 1/2 --out docs/families.md
 """
@@ -33,6 +33,7 @@ _SMALL = (
     "035", "x0_5", "0_5", "small", "_t", "_s", "_b0", "_0", "_a0", "18", "26", "_xs", "_n", "50",
 )  # fmt: skip
 _WEIGHED = 4
+_CHOSEN = Path(__file__).with_name("families.json")
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,10 @@ def main() -> None:
     )
     given = parser.parse_args()
     number, parts = map(int, given.part.split("/"))
-    every = [pair for pair in members() if given.only in pair[0]]
+    if given.weigh:
+        _CHOSEN.write_text(json.dumps(dict(members()), indent=1) + "\n", encoding="utf-8")
+    chosen = json.loads(_CHOSEN.read_text(encoding="utf-8"))
+    every = [pair for pair in chosen.items() if given.only in pair[0]]
     kept = None if given.out is None else given.out.with_suffix(f".part{number}.jsonl")
     done = set[str]()
     if kept is not None and kept.is_file():
