@@ -27,7 +27,7 @@ from .files import load_data, write_data
 from .grid import cell_numbers
 from .panels import panels_figure
 from .photos import Photographs
-from .project import MIN_DIST, NEIGHBORS, Floats, check_vectors, to_unit_square
+from .project import MIN_DIST, NEIGHBORS, Floats, check_vectors, keep_compiled, to_unit_square
 from .result import Atlas
 from .sample import Sample, revisit
 from .settings import Settings
@@ -190,6 +190,7 @@ def _aligned(first: Floats, second: Floats, seed: int) -> Arrays:
         warnings.simplefilter("ignore")  # of threads and seeds: meant
         import umap
 
+        keep_compiled()
         shape = {"n_neighbors": NEIGHBORS, "min_dist": MIN_DIST, "metric": "cosine", "random_state": seed}
         reducer = umap.AlignedUMAP(**shape, alignment_regularisation=_TOGETHER)
         layouts = reducer.fit_transform([first, second], relations=[{row: row for row in range(len(first))}])

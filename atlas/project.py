@@ -32,11 +32,16 @@ NEIGHBORS, MIN_DIST = 20, 0.5
 FIT_UP_TO, _BLOCK = 200_000, 20_000
 # How often UMAP moves the others: its own choice for a whole block, and here for the last, smaller one too.
 _EPOCHS = 30
-# What UMAP compiles anew in each process, which takes ten seconds, while Numba could keep it on disk.
-_COMPILED = (
+# What UMAP compiles anew in each process, which takes ten seconds, while Numba could keep it on disk; aligned UMAP
+# compiles the last four, too, which takes twenty more.
+COMPILED = (
     ("umap.umap_", "smooth_knn_dist"),
     ("umap.umap_", "compute_membership_strengths"),
     ("umap.layouts", "_nb_optimize_layout_euclidean_single_epoch"),
+    ("umap.utils", "fast_knn_indices"),
+    ("umap.aligned_umap", "build_neighborhood_similarities"),
+    ("umap.aligned_umap", "procrustes_align"),
+    ("umap.aligned_umap", "in1d"),
 )
 # Cosines at once: more take memory, and no less time.
 _COSINES = 2**24
@@ -141,7 +146,7 @@ def _fitted(vectors: Floats, seed: int, progress: Progress) -> Any:
         warnings.simplefilter("ignore")
         import umap
 
-        _keep_compiled()
+        keep_compiled()
         options: dict[str, Any] = {"precomputed_knn": (indices, distances, search)}
         if progress is not silent:
             options["tqdm_kwds"] = {
@@ -151,9 +156,9 @@ def _fitted(vectors: Floats, seed: int, progress: Progress) -> Any:
         return reducer.fit(vectors)
 
 
-def _keep_compiled() -> None:
+def keep_compiled() -> None:
     """Have what UMAP compiles kept beside it, or in NUMBA_CACHE_DIR: Numba looks whether it still fits."""
-    for module, name in _COMPILED:
+    for module, name in COMPILED:
         # Private names of UMAP's: where a release has others, it compiles as before.
         with suppress(AttributeError, RuntimeError):  # or there is no folder that can be written
             getattr(sys.modules[module], name).enable_caching()

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("layer-out"))
     parser.add_argument("--quick", action="store_true", help="few activations, cells and steps")
     arguments = parser.parse_args()
-    quick = {"grid": (3,), "icon": 32, "steps": 4, "samples": 300, "min_count": 1, "reducer": "pca"}
+    quick = {"grid": (2,), "icon": 32, "steps": 2, "samples": 120, "min_count": 1, "reducer": "pca"}
     study(arguments.images, arguments.out, **(quick if arguments.quick else {}))
     print("open", arguments.out / "index.html")
 

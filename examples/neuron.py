@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few steps")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    study(arguments.images, arguments.out, channel=arguments.channel, steps=4 if arguments.quick else 256)
+    study(arguments.images, arguments.out, channel=arguments.channel, steps=2 if arguments.quick else 256)
     print("open", arguments.out / "sheet.png")
 
 

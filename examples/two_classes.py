@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("classes-out"))
     parser.add_argument("--quick", action="store_true", help="few activations, cells and steps")
     arguments = parser.parse_args()
-    quick = {"samples": 400, "grid": (3,), "gradient": 3, "icon": 32, "steps": 4, "count": 40, "reducer": "pca"}
+    quick = {"samples": 200, "grid": (2,), "gradient": 2, "icon": 32, "steps": 2, "count": 30, "reducer": "pca"}
     study(arguments.images, arguments.out, **(quick if arguments.quick else {}))
     print("open", arguments.out / "index.html")
 

@@ -218,7 +218,9 @@ def _best_of(
         others = [[generator_for(seed, f"{name} start {n}", attempt) for name in names] for n in range(2, starts + 1)]
         drawn = ascent.draw(padded, generators, report, others=others)
         images = drawn.images if drawn.alpha is None else over_grey(drawn.images, drawn.alpha)
-        robust, clean = (measure(ascent.trunk, ascent.objective, images, padded) for measure in (robust_score, score))
+        robust, clean = (
+            measure(ascent.trunk, ascent.objective, images, padded, count=each) for measure in (robust_score, score)
+        )
         which = torch.full((len(padded),), attempt)
         whole = Pictures(drawn.images, robust, clean, which, drawn.rescued, drawn.alpha, drawn.importance)
         tries.append(_map(whole, lambda value: value[:each]))

@@ -36,23 +36,38 @@ def robust_views(images: Tensor) -> list[Tensor]:
     return [_view(images, number) for number in range(VIEWS)]
 
 
-def score(trunk: Trunk, objective: Objective, images: Tensor, numbers: Sequence[int], *, chunk: int = 8) -> Tensor:
+def score(
+    trunk: Trunk,
+    objective: Objective,
+    images: Tensor,
+    numbers: Sequence[int],
+    *,
+    chunk: int = 8,
+    count: int | None = None,
+) -> Tensor:
     """The objective (n,) of 8-bit images (n, channels, h, w) in one pass of the images as they are.
 
-    numbers: which picture of the objective each image is.
+    numbers: which picture of the objective each image is. count: how many scores are wanted, of the first (default:
+    all); images behind them are looked at only where they share a pass of `chunk` with them.
     """
-    return _scores(trunk, objective, images, numbers, chunk, lambda part: [part])
+    return _scores(trunk, objective, images, numbers, chunk, count, lambda part: [part])
 
 
 def robust_score(
-    trunk: Trunk, objective: Objective, images: Tensor, numbers: Sequence[int], *, chunk: int = 8
+    trunk: Trunk,
+    objective: Objective,
+    images: Tensor,
+    numbers: Sequence[int],
+    *,
+    chunk: int = 8,
+    count: int | None = None,
 ) -> Tensor:
     """The objective's mean (n,) over the `robust_views` of 8-bit images, as `score` takes them.
 
     A clean pass cannot tell a picture from texture that one network likes: what it is drawn to raise, it raises. These
     views took no part in the drawing as they are, and texture does not outlive them.
     """
-    return _scores(trunk, objective, images, numbers, chunk, robust_views)
+    return _scores(trunk, objective, images, numbers, chunk, count, robust_views)
 
 
 def _scores(
@@ -61,19 +76,20 @@ def _scores(
     images: Tensor,
     numbers: Sequence[int],
     chunk: int,
+    count: int | None,
     views: Callable[[Tensor], list[Tensor]],
 ) -> Tensor:
     scores = [torch.empty(0)]
-    chunk = whole_groups(chunk, objective.group)
+    chunk, count = whole_groups(chunk, objective.group), len(images) if count is None else count
     with torch.inference_mode():
-        for start in range(0, len(images), chunk):
+        for start in range(0, count, chunk):
             part = images[start : start + chunk].float() / 255
             index = torch.tensor(list(numbers[start : start + chunk]), device=trunk.device)
             seen = [view.to(trunk.device) for view in views(part)]
             found = [objective(Activations(trunk(view, unaltered=True), view, index)).float().cpu() for view in seen]
             # In order: a mean over rows may add them otherwise at another place in the batch.
             scores.append(sum(found, torch.zeros(len(part))) / len(found))
-    return torch.cat(scores)
+    return torch.cat(scores)[:count]
 
 
 def _view(images: Tensor, number: int) -> Tensor:

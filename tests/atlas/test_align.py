@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from toys import toy_model
 
 import atlas
 from atlas.grid import cell_numbers
+from atlas.project import COMPILED
 from featviz.errors import UserError
 
 SMALL: dict[str, Any] = {"grid": (3,), "icon": 16, "steps": 1, "samples": 96, "per_image": 4, "min_count": 1}
@@ -18,6 +20,7 @@ SMALL: dict[str, Any] = {"grid": (3,), "icon": 16, "steps": 1, "samples": 96, "p
 @pytest.mark.slow
 def test_two_layers_are_laid_out_together_place_for_place(noise_images: Path, tmp_path: Path) -> None:
     made = atlas.align(toy_model(), "1", "4", noise_images, out=tmp_path, **SMALL)
+    assert all(getattr(import_module(module), name).stats.cache_path for module, name in COMPILED)
     first, second = made.first.sample, made.second.sample
     assert np.array_equal(first.image, second.image)
     assert np.array_equal(first.box, second.box)

@@ -239,7 +239,10 @@ def test_grey_networks_give_grey_icons(noise_images: Path) -> None:
 
 @pytest.mark.slow
 def test_real_weights_and_the_embedded_photographs_give_icons_that_do_their_job(lite0: Model, tmp_path: Path) -> None:
-    built = atlas.build(lite0, None, "photos", out=tmp_path, grid=(3,), icon=64, steps=48, samples=600, per_image=4)
+    built = atlas.build(
+        lite0, None, "photos", out=tmp_path, grid=(3,), icon=64, steps=48, samples=600, per_image=4, effects=False,
+        cards=False,
+    )  # fmt: skip
     assert built.settings.layer == "blocks.5"
     assert len(built.cells) >= 6
     assert built.manifest["median_score"] > 0.15  # few steps; noise has none of it

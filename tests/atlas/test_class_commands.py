@@ -42,12 +42,12 @@ def test_compare_takes_the_activations_of_an_atlas_and_draws_all_that_it_promise
     assert built.exit_code == 0, built.output
     assert (tmp_path / "base" / "class-tabby.png").is_file()
     done = _run("compare", "blocks.6", "tabby", "Egyptian cat", *common, "--from", tmp_path / "base", "--count", 30,
-                "--grid", 2, "--gradient", 3, "--reducer", "pca", "--json", "--out", tmp_path / "out")  # fmt: skip
+                "--grid", 2, "--gradient", 2, "--reducer", "pca", "--json", "--out", tmp_path / "out")  # fmt: skip
     assert done.exit_code == 0, done.output
     manifest = json.loads(done.stdout)
     assert [entry["name"] for entry in manifest["classes"]] == ["tabby", "Egyptian cat"]
     assert len(manifest["conclusion"]) == 2
-    for name in ("atlas.png", "classes.png", "telling.png", "left/cells.json", "right/store", "icons/level-3.png"):
+    for name in ("atlas.png", "classes.png", "telling.png", "left/cells.json", "right/store", "icons/level-2.png"):
         assert (tmp_path / "out" / name).exists()
     maps = read_book(tmp_path / "out" / "index.html").manifest["maps"]
     # Each class's activations are among the gradient's: their cells are linked.

@@ -241,7 +241,7 @@ def test_on_real_photographs_names_are_true_of_photographs_that_neither_chose_no
     order = np.random.default_rng(0).permutation(len(images))
     judges = set(order[: len(images) // 3].tolist())
     own = replace(images, labels=tuple(-1 if number in judges else each for number, each in enumerate(images.labels)))
-    built = atlas.build(lite0, "blocks.5", images, tiles="photos", grid=(20,), samples=4000, per_image=8)
+    built = atlas.build(lite0, "blocks.5", images, tiles="photos", grid=(20,), samples=4000, per_image=8, effects=False)
     manifest = {**built.manifest, "identity": {**built.manifest["identity"], "images": own.fingerprint}}
     named = label(replace(built, manifest=manifest), own, vocabulary=Labels.among([images]))
     truth = Labels().of(images, range(len(images)))

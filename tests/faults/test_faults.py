@@ -127,7 +127,7 @@ def test_a_finished_folder_does_not_ask_when_its_images_were_copied(tmp_path: Pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_says_what_goes_on_and_does(number: signal.Signals, tmp_path: Path) -> None:
     out = tmp_path / "out with space"
-    longer = ["--steps", "300", "--grid", "2"]  # it must not end before the signal comes
+    longer = ["--steps", "60", "--grid", "2"]  # it must not end before the signal comes
     process = start(out, "--overwrite", *longer)
     wait_for((out / "draft" / "layout.npz").is_file, process)
     os.killpg(process.pid, number)
