@@ -51,13 +51,14 @@ class _Layer:
     batch: int = 0
 
     def score(self, layout: Layout) -> float:
-        """How well a reading follows the image, 0 to 1; 1 where it has one place alone."""
+        """How well a reading follows the image, 0 to 1; a half, as by chance, where it has one place alone."""
         followed = self.halves.followed(layout)
-        return 1.0 if followed is None else followed
+        return 0.5 if followed is None else followed
 
     def belied(self, layout: Layout) -> bool:
         """Whether some places change much more than others, and not those that the reading says."""
-        return self.score(layout) < FOLLOWS_NOT and self.halves.local(layout)
+        followed = self.halves.followed(layout)
+        return followed is not None and followed < FOLLOWS_NOT and self.halves.local(layout)
 
 
 def find_layouts(
@@ -109,7 +110,8 @@ def _of_images(output: Any) -> tuple[str | int, ...]:
 
 def _map(network: nn.Module, layer: _Layer, sequences: frozenset[int]) -> Layout:
     shape = tuple(layer.tensor.shape)
-    if not layer.word and shape[2] in sequences and layer.score(Layout("nchw", part=layer.part)) < FOLLOWS:
+    many = shape[2] * shape[3] > 1
+    if not layer.word and many and shape[2] in sequences and layer.score(Layout("nchw", part=layer.part)) < FOLLOWS:
         raise UndecidedError(
             f"layer {layer.name!r} returns {shape}: one row for each of {shape[2]} tokens, as the heads of attention "
             "do; it is no map of the image."

@@ -59,8 +59,8 @@ def rising(maps: Tensor) -> Rise | None:
     """Let the backward pass through maps (n, c, h, w) raise what their channels' activation function is given.
 
     Where a picture's loss falls with its channel and the channel gets most of the picture's gradient, the function's
-    slope never counts as less than a tenth; values and all other gradients stay as they are. None, and nothing is changed, where the maps do not come out of a function that
-    falls before it rises.
+    slope never counts as less than a tenth; values and all other gradients stay as they are. None, and nothing is
+    changed, where the maps do not come out of a function that falls before it rises.
     """
     found = None if maps.grad_fn is None else _function((maps.grad_fn, maps.output_nr))
     if found is None:
