@@ -122,7 +122,7 @@ class _IconDrawing:
         if self.channels is not None:
             wish, measure = (within(each, self.layer, self.channels) for each in (wish, measure))
         trunk = Trunk(model, [self.layer], precision=self.precision, compiled=self.compiled, resizes=True)
-        clean = Trunk(model, [self.layer], fold=False)
+        clean = Trunk(model, [self.layer], fold=False, resizes=True)
 
         # A worker elsewhere is given one job after the other: what was found by trying holds for all.
         best_chunk = cache(partial(chunk_by_trying, trunk, (self.icon, self.icon)))

@@ -170,9 +170,13 @@ def values(unit: Unit, maps: Tensor) -> Tensor:
     return unit.activation(look(maps, unit.position))
 
 
-def certificate_trunk(model: Model, layer: str, path: list[str] | None = None) -> Trunk:
-    """What `certify` measures with: the network as it came, read at the layer and at the path's layers."""
-    return Trunk(model, list(dict.fromkeys([*(path or []), layer])), fold=False)
+def certificate_trunk(model: Model, layer: str, path: list[str] | None = None, *, resizes: bool = False) -> Trunk:
+    """What `certify` measures with: the network as it came, read at the layer and at the path's layers.
+
+    resizes: pictures too small for a vision transformer are measured at their own size, as they were drawn (see
+    `Trunk`); enlarged, what they show is of another scale.
+    """
+    return Trunk(model, list(dict.fromkeys([*(path or []), layer])), fold=False, resizes=resizes)
 
 
 def _place(unit: Unit, every: Tensor, reference: Reference | None) -> tuple[int | None, float | None]:

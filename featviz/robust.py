@@ -86,7 +86,7 @@ def _scores(
             part = images[start : start + chunk].float() / 255
             index = torch.tensor(list(numbers[start : start + chunk]), device=trunk.device)
             seen = [view.to(trunk.device) for view in views(part)]
-            found = [objective(Activations(trunk(view, unaltered=True), view, index)).float().cpu() for view in seen]
+            found = [objective(Activations(trunk(view), view, index)).float().cpu() for view in seen]
             # In order: a mean over rows may add them otherwise at another place in the batch.
             scores.append(sum(found, torch.zeros(len(part))) / len(found))
     return torch.cat(scores)[:count]

@@ -313,7 +313,8 @@ def _certify(
         reference = references.get(unit)
         path = list(reference.path.same) if reference is not None and reference.path is not None else []
         if trunk is None or read != (unit.layer, path):
-            trunk, read = certificate_trunk(model, unit.layer, path), (unit.layer, path)
+            free = not isinstance(unit.position, tuple)
+            trunk, read = certificate_trunk(model, unit.layer, path, resizes=free), (unit.layer, path)
         arrays = drawn[unit]
         for number, picture in enumerate(torch.from_numpy(arrays["pictures"])):
             alpha = torch.from_numpy(arrays["alpha"][number]) if "alpha" in arrays else None

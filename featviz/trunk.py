@@ -73,15 +73,12 @@ class Trunk:
         self._resizes, self._twin_sizes = resizes, dict[tuple[int, int], tuple[int, int]]()
         self._twins: dict[tuple[int, int], nn.Module] = {}
 
-    def __call__(self, images: Tensor, *, unaltered: bool = False) -> dict[str, Tensor]:
-        """Activations by layer name for images (n, c, h, w) in [0, 1], differentiable with respect to them.
-
-        unaltered: by the network as it came, also of a trunk that resizes it.
-        """
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Activations by layer name for images (n, c, h, w) in [0, 1], differentiable with respect to them."""
         if not self.layers:
             return {}
         given = (images.shape[-2], images.shape[-1])
-        size = self.input_size(given, unaltered=unaltered)
+        size = self.input_size(given)
         if size != given:
             images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=size < given)
         network = self._twins.get(size, self.network)
@@ -99,17 +96,16 @@ class Trunk:
             }
         return {name: _full(layouts[name].maps(output)) for name, output in outputs.items()}
 
-    def input_size(self, size: tuple[int, int], *, unaltered: bool = False) -> tuple[int, int]:
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """`size` itself where the network takes images of it, else the size that the network was made for.
 
-        Of a trunk that resizes its network the nearest that a twin takes, unless what is wanted is the network as it
-        came.
+        Of a trunk that resizes its network, the nearest that a twin takes.
         """
         if size == self.preprocess.size:
             return size
         if size not in self._sizes:
             self._sizes[size] = size if self._takes(self.network, size) else self.preprocess.size
-        if self._sizes[size] == size or unaltered or not self._resizes:
+        if self._sizes[size] == size or not self._resizes:
             return self._sizes[size]
         if size not in self._twin_sizes:
             self._twin_sizes[size] = self._with_twin(size)
