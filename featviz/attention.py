@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,10 +139,11 @@ def _check(target: Target, attention: Sequence[Tensor], lengths: set[int]) -> No
 def _grid(target: Target, tokens: int) -> tuple[int, tuple[int, int]]:
     """How many tokens stand before the patches', and the patches' (rows, columns)."""
     trunk = target.trunk
-    try:
+    with suppress(UserError):  # there may be no such layer, and then the number of tokens has to do
         known = target.model.layouts.of(trunk.network, target.last_map)
         if known.kind == "tokens" and known.prefix + known.grid[0] * known.grid[1] == tokens:
             return known.prefix, known.grid
+    try:
         layout = infer_layout(
             trunk.network, target.unit.layer, torch.zeros(1, tokens, 1), batch=1, size=trunk.preprocess.size
         )

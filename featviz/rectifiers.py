@@ -102,12 +102,12 @@ def _leaky(gradient: Tensor, slope: Tensor, above: Tensor) -> Tensor:
     return gradient * shut.mul_(LEAK).add_(slope)
 
 
-def rise(gradient: Tensor, slope: Tensor) -> Tensor:
-    """The rule for a function that falls before it rises: its slope is nowhere less than a tenth.
+def rise(gradient: Tensor, slope: Tensor, above: Tensor) -> Tensor:
+    """The rule for a function that falls before it rises: nowhere less than 0, of what is shut at least a tenth.
 
-    Also where other places of the unit are open: those at its floor would stay there, and weigh its mean down.
+    above: whether the unit is given more than 0 at any of its places; then it is a ReLU's in all but name.
     """
-    return gradient * slope.clamp(min=LEAK)
+    return gradient * torch.where(above, slope.clamp(min=0), slope.clamp(min=LEAK))
 
 
 class _Ruled(torch.autograd.Function):

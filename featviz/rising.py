@@ -59,8 +59,9 @@ def rising(maps: Tensor) -> Rise | None:
     """Let the backward pass through maps (n, c, h, w) raise what their channels' activation function is given.
 
     Where a picture's loss falls with its channel and the channel gets most of the picture's gradient, the function's
-    slope never counts as less than a tenth; values and all other gradients stay as they are. None, and nothing is
-    changed, where the maps do not come out of a function that falls before it rises.
+    slope never counts as less than 0, and as at least a tenth while the channel is shut at every place; values and all
+    other gradients stay as they are. None, and nothing is changed, where the maps do not come out of a function that
+    falls before it rises.
     """
     found = None if maps.grad_fn is None else _function((maps.grad_fn, maps.output_nr))
     if found is None:
@@ -79,7 +80,7 @@ def rising(maps: Tensor) -> Rise | None:
         changed, direct = list(into), into[found.place]
         if direct is None:
             return None
-        changed[found.place] = torch.where(own, rise(gradient, slope) / found.factor, direct)
+        changed[found.place] = torch.where(own, rise(gradient, slope, opened) / found.factor, direct)
         for place, other in enumerate(into):
             if place != found.place and other is not None:
                 changed[place] = torch.where(own, 0, other)

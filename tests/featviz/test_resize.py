@@ -124,11 +124,11 @@ def test_neither_larger_images_nor_other_networks_get_a_twin() -> None:
     assert Trunk(_model(network), ["2"], resizes=True).input_size(SMALL) == (SIZE, SIZE)
 
 
-def test_pictures_are_drawn_small_and_judged_by_the_network_as_it_came() -> None:
+def test_pictures_are_drawn_small_and_judged_at_the_size_that_they_are_drawn_at() -> None:
     model = _model(_timm())
     wish = channel("blocks.1", [0, 1])
     made = maximize(model, wish, size=40, steps=12, chunk=2)
-    by_hand = Trunk(model, ["blocks.1"])(made.images.float() / 255)["blocks.1"].mean((2, 3))
+    by_hand = Trunk(model, ["blocks.1"], resizes=True)(made.images.float() / 255)["blocks.1"].mean((2, 3))
     assert made.clean.tolist() == pytest.approx([float(by_hand[0, 0]), float(by_hand[1, 1])], abs=1e-5)
     enlarged = maximize(model, wish, size=40, steps=12, chunk=2, trunk=Trunk(model, ["blocks.1"]))
     assert not torch.equal(made.images, enlarged.images)  # another network size drew them
