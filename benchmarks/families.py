@@ -174,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", default="1/1", help="which part of the families, such as 1/3")
     parser.add_argument("--only", default="", help="families whose names contain this")
+    parser.add_argument("--weigh", action="store_true", help="choose the smallest member of each family anew")
     parser.add_argument(
         "--out", type=Path, default=None, help="the page; a file beside it keeps what other parts found"
     )
