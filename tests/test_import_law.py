@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,18 @@ import search
 
 MAY_IMPORT = {"featviz": {"featviz"}, "search": {"featviz", "search"}, "atlas": {"featviz", "search", "atlas"}}
 FOLDERS = {module.__name__: Path(str(module.__file__)).parent for module in (featviz, search, atlas)}
+
+
+# Libraries of which each takes from a third of a second to five, and most commands need few.
+HEAVY = ("datasets", "lucent", "matplotlib.figure", "open_clip", "pandas", "ray", "scipy", "sklearn", "timm",
+         "torchcam", "torchvision", "umap", "zarr")  # fmt: skip
+
+
+def test_commands_start_without_libraries_that_take_long() -> None:
+    program = f"import atlas.cli, sys; print([name for name in {HEAVY} if name in sys.modules])"
+    root = FOLDERS["atlas"].parent
+    ran = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)

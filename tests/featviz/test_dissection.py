@@ -56,9 +56,9 @@ def test_contributions_equal_a_loop_over_input_channels(options: dict[str, objec
 @pytest.mark.parametrize("name", ["lite0", "resnet"])
 def test_of_every_convolution_bias_and_contributions_add_up_to_the_real_output(lite0: Model, name: str) -> None:
     torch.manual_seed(0)
-    resnet = Model.wrap(timm.create_model("resnet18", pretrained=False).eval(), name="resnet18")
+    resnet = Model.wrap(timm.create_model("resnet18", pretrained=False).eval(), name="resnet18", size=64)
     model = lite0 if name == "lite0" else resnet
-    image = _image(224)
+    image = _image(model.preprocess.size[0])
     layers = [layer for layer, module in model.network.named_modules() if isinstance(module, nn.Conv2d)]
     assert len(layers) >= 20
     for layer in layers:

@@ -58,7 +58,9 @@ def test_the_best_image_of_a_linear_unit_is_white_where_its_weight_is_positive(c
 )
 def test_every_objective_climbs(objective: Objective) -> None:
     model = toy_model()
-    short, long = (maximize(model, objective, count=2, size=32, steps=steps, transform=STILL) for steps in (1, 60))
+    short, long = (
+        maximize(model, objective, count=2, size=32, steps=steps, transform=STILL, chunk=2) for steps in (1, 60)
+    )
     assert (long.clean > short.clean).all()
 
 
