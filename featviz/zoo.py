@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import timm
 import torch
@@ -39,7 +39,10 @@ EMBEDDED: Mapping[str, Embedded] = {
 }
 
 
-Build = Callable[[bool, int | None], Model]
+class Build(Protocol):
+    """What builds a network, with its published weights or without, for its own number of classes or another."""
+
+    def __call__(self, pretrained: bool, classes: int | None = None) -> Model: ...
 
 
 def known_names() -> list[str]:
@@ -60,13 +63,13 @@ def builder(name: str) -> Build:
     """
     family, _, short = name.rpartition("/")
     if name in EMBEDDED:
-        return lambda pretrained, classes: _embedded(name, pretrained, classes)
+        return lambda pretrained, classes=None: _embedded(name, pretrained, classes)
     if name == "lucent/inceptionv1":
-        return lambda pretrained, classes: _lucent(pretrained)
+        return lambda pretrained, classes=None: _lucent(pretrained)
     if family in ("", "timm") and timm.is_model(short):
-        return lambda pretrained, classes: _timm(name, short, pretrained, classes)
+        return lambda pretrained, classes=None: _timm(name, short, pretrained, classes)
     if family in ("", "torchvision") and short in torchvision.models.list_models(module=torchvision.models):
-        return lambda pretrained, classes: _torchvision(name, short, pretrained, classes)
+        return lambda pretrained, classes=None: _torchvision(name, short, pretrained, classes)
     every = known_names()
     same_family = [known for known in every if not family or known.startswith(f"{family}/")]
     short_names = {known.rpartition("/")[2]: known for known in reversed(same_family or every)}
