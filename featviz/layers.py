@@ -6,7 +6,7 @@ import copy
 import fnmatch
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -78,7 +78,11 @@ def find_layers(network: nn.Module, pattern: str) -> list[str]:
 
 
 class AllRead(Exception):  # noqa: N818  (a signal, not an error)
-    """Ends a forward pass once every wanted layer has been read."""
+    """Ends a forward pass once every wanted layer has been read into `outputs`."""
+
+    def __init__(self, outputs: dict[str, Any]) -> None:
+        super().__init__()
+        self.outputs = outputs
 
 
 @contextmanager
@@ -100,7 +104,7 @@ def read(network: nn.Module, layers: Sequence[str], *, stop: bool = False) -> It
             # In float32, which is all that NumPy and what follows understand.
             outputs[name] = each_tensor(output, in_float32) if last else _clone(each_tensor(output, in_float32))
             if last:
-                raise AllRead
+                raise AllRead(outputs)
 
         return hook
 
@@ -118,8 +122,12 @@ def outputs_at(network: nn.Module, inputs: Tensor, layers: Sequence[str]) -> dic
 
     Raises `UserError` for a layer that the forward pass never runs.
     """
-    with read(network, layers, stop=True) as outputs, suppress(AllRead):
-        network(inputs)
+    with read(network, layers, stop=True) as outputs:
+        try:
+            network(inputs)
+        except AllRead as signal:
+            if signal.outputs is not outputs:  # of a pass around this one: a network may read its own layers
+                raise
     unread = [name for name in layers if name not in outputs]
     if unread:
         raise UserError(f"the forward pass never runs layer {unread[0]!r}; it belongs to a part that is switched off.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import torch
@@ -64,10 +65,14 @@ class Trunk:
             with told(self.name):
                 network, self.folded = _folded(network, self.layers, self._probe(*model.preprocess.size))
         self.network = _channels_last(network.to(model.device))
+        self.layouts = model.layouts
+        # Before anything is hooked to the network, or compiled. What has no layout is told of when it is asked for.
+        for name in self.layers:
+            with suppress(UserError, RuntimeError):
+                self.layouts.of(self.network, name, beside=self.layers)
         self.precision, self.compiled = precision, compiled
         if compiled:
             _compile_parts(self.network, self.layers)
-        self.layouts = model.layouts
         self._at: dict[tuple[int, int], dict[str, Layout]] = {}
         self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
         self._resizes, self._twin_sizes = resizes, dict[tuple[int, int], tuple[int, int]]()
@@ -81,20 +86,24 @@ class Trunk:
         size = self.input_size(given)
         if size != given:
             images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=size < given)
-        network = self._twins.get(size, self.network)
+        network, layouts = self._twins.get(size, self.network), self._layouts(size)
         inputs = self.preprocess.normalize(images).to(self.dtype).contiguous(memory_format=torch.channels_last)
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
         with told(self.name), half:
             outputs = outputs_at(network, inputs, self.layers)
-        layouts = self._at.get(size)
-        if layouts is None:
+        return {name: _full(layouts[name].maps(output)) for name, output in outputs.items()}
+
+    def _layouts(self, size: tuple[int, int]) -> dict[str, Layout]:
+        """How each layer is laid out for images of a size."""
+        if size not in self._at:
+            network = self._twins.get(size, self.network)
             for name in self.layers:  # at its own size, which a twin does not take
                 self.layouts.of(self.network, name, beside=self.layers)
-            layouts = self._at[size] = {
+            self._at[size] = {
                 name: of_token(self.layouts.of(network, name, size=size, beside=self.layers), network, name)
                 for name in self.layers
             }
-        return {name: _full(layouts[name].maps(output)) for name, output in outputs.items()}
+        return self._at[size]
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """`size` itself where the network takes images of it, else the size that the network was made for.

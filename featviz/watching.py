@@ -165,5 +165,5 @@ def _same(two: Any, one: Any) -> bool:
     if many.shape != few.shape:
         return True
     exact = 1e-3 if many.dtype in (torch.float32, torch.float64) else 5e-2
-    many, few = many.float(), few.float()
+    many, few = torch.nan_to_num(many.float()), torch.nan_to_num(few.float())
     return bool((many - few).abs().max() <= exact * max(float(few.abs().max()), 1e-6))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,7 +56,7 @@ def read_tiff(file: Path) -> NDArray[Any]:
     except ImportError as error:
         raise UserError("multi-band TIFF files need an extra: pip install 'activation-atlas[bands]'.") from error
     try:
-        with regular(file) as stream, tifffile.TiffFile(stream, name=file.name) as tiff:
+        with _quiet(), regular(file) as stream, tifffile.TiffFile(stream, name=file.name) as tiff:
             first = tiff.series[0]
             # Pages that were written one by one are images of their own; overviews have other sizes.
             alike = [each for each in tiff.series if (each.shape, each.dtype) == (first.shape, first.dtype)]
@@ -69,6 +72,18 @@ def read_tiff(file: Path) -> NDArray[Any]:
     except Exception as error:  # likewise
         raise UndecodableError(why(error)) from error
     return _numbers(found)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside the `with`, tifffile does not log what is odd about a file: what it cannot read, it raises."""
+    log = logging.getLogger("tifffile")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _from_npy(stream: BinaryIO) -> NDArray[Any]:

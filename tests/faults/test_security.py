@@ -162,7 +162,7 @@ def test_a_page_with_a_script_runs_no_other_and_fetches_nothing() -> None:
 def test_pages_come_from_nowhere_else() -> None:
     """Whatever else writes a page goes through one of the two above, so its policy is theirs."""
     # As bytes it is what a file that was given may begin with.
-    written = re.compile(r'<!doctype|(?<!b")<html', re.IGNORECASE)
+    written = re.compile(r'(?<!b")(<!doctype|<html)', re.IGNORECASE)
     makers = {file.name for file in SOURCES if written.search(file.read_text("utf-8"))}
     assert makers == {"page.py", "viewer_page.py"}
 

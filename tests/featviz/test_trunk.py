@@ -80,6 +80,7 @@ def test_the_copy_shares_no_weight_buffer_or_hook_with_the_network_and_keeps_wha
     calls: list[int] = []
     network.one.register_forward_hook(lambda *_: calls.append(1))
     twin = Trunk(Model.wrap(network, size=16), ["output"], fold=False).network
+    calls.clear()
     assert isinstance(twin, Tied)
     assert twin.one.weight is twin.other.weight
     own = {tensor.data_ptr() for tensor in network.state_dict().values()}

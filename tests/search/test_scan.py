@@ -448,6 +448,7 @@ def test_a_folder_in_which_nothing_can_be_decoded_is_refused(tmp_path: Path, wor
 def test_every_consumer_gets_the_same_batches_of_all_layers_in_one_pass(tmp_path: Path) -> None:
     images, model, consumers = _folder(tmp_path, 10), _model(), [Record(), Record(), Record()]
     trunk = Trunk(model, LAYERS)
+    trunk.map_size(LAYERS[0])  # finds out how the layers are laid out, which takes passes of its own
     Toy.passes.clear()
     done = scan(model, images, LAYERS, consumers, batch=4, trunk=trunk)
     assert Toy.passes == [4, 4, 2]
