@@ -68,7 +68,7 @@ class Trunk:
         self.layouts = model.layouts
         # Before anything is hooked to the network, or compiled. What has no layout is told of when it is asked for.
         for name in self.layers:
-            with suppress(UserError, RuntimeError):
+            with suppress(UserError, RuntimeError), told(self.name):
                 self.layouts.of(self.network, name, beside=self.layers)
         self.precision, self.compiled = precision, compiled
         if compiled:
@@ -97,12 +97,13 @@ class Trunk:
         """How each layer is laid out for images of a size."""
         if size not in self._at:
             network = self._twins.get(size, self.network)
-            for name in self.layers:  # at its own size, which a twin does not take
-                self.layouts.of(self.network, name, beside=self.layers)
-            self._at[size] = {
-                name: of_token(self.layouts.of(network, name, size=size, beside=self.layers), network, name)
-                for name in self.layers
-            }
+            with told(self.name):
+                for name in self.layers:  # at its own size, which a twin does not take
+                    self.layouts.of(self.network, name, beside=self.layers)
+                self._at[size] = {
+                    name: of_token(self.layouts.of(network, name, size=size, beside=self.layers), network, name)
+                    for name in self.layers
+                }
         return self._at[size]
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
