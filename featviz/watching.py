@@ -32,8 +32,9 @@ _AS_GIVEN = (
 class Watched:
     """What a network did with random images.
 
-    `outputs`: layer -> its output for two images; `halves`: for the first of them, as it is and with a half of it
-    replaced; `words`: layer -> where the module that made the output holds its channels, `` where that is not known;
+    `outputs`: layer -> its output for two images; `halves`: for the first of them, for another image, and for the first
+    with a half of the other; `words`: layer -> where the module that made the output holds its channels, `` where that
+    is not known;
     `grids`: (rows, columns) of the maps that its convolutions made, in the order in which they ran; `tokens`: numbers
     of tokens that sequences had. `unsteady`: layers whose results differ from one pass to the next; `together`: whose
     result for an image depends on the other images of its batch. `linear`: where in the network's result is what a
@@ -51,7 +52,7 @@ class Watched:
 
 
 def watch(network: nn.Module, layers: Sequence[str], images: Tensor, other: Tensor) -> Watched:
-    """Run a network on two images, one of them, and that with its upper and its left half taken from another.
+    """Run a network on two images, one of them, another, and the one with its upper and its left half from the other.
 
     images: (2, channels, h, w), other: (1, channels, h, w), normalised. network: in eval mode; what it holds stays.
     """
@@ -67,7 +68,7 @@ def watch(network: nn.Module, layers: Sequence[str], images: Tensor, other: Tens
     with torch.inference_mode(), torch.random.fork_rng():
         with _noting(network) as noted:
             outputs = run(images, 1)
-        plain, above, beside = (run(each, 0) for each in (images[:1], upper, left))
+        plain, whole, above, beside = (run(each, 0) for each in (images[:1], other, upper, left))
         differing = [name for name in layers if not _same(outputs[name], plain[name])]
         unsteady: tuple[str, ...] = ()
         if differing:
@@ -75,7 +76,7 @@ def watch(network: nn.Module, layers: Sequence[str], images: Tensor, other: Tens
             unsteady = tuple(name for name in differing if not _same(again[name], outputs[name]))
     return Watched(
         outputs,
-        {name: Halves(plain[name], above[name], beside[name]) for name in layers},
+        {name: Halves(plain[name], whole[name], above[name], beside[name]) for name in layers},
         {name: noted.word(name, outputs[name]) for name in layers},
         tuple(noted.grids),
         frozenset(noted.tokens),

@@ -234,3 +234,51 @@ def test_a_module_called_output_is_not_the_networks_result() -> None:
 
     trunk = Trunk(Model.wrap(Net().eval(), size=16), [OUTPUT, ".output", "output.0"])
     assert [trunk.map_size(layer)[0] for layer in trunk.layers] == [5, 24, 24]
+
+
+class Mixing(nn.Module):
+    """Convolutions so wide that after ten of them every place sees the whole image; `places`: their order then."""
+
+    def __init__(self, blocks: int, places: Tensor | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patch = nn.Conv2d(3, 16, 4, 4)
+        self.blocks = nn.Sequential(*(self._block() for _ in range(blocks)))
+        self.last = nn.BatchNorm2d(16)
+        self.places = places
+
+    def _block(self) -> nn.Sequential:
+        wide = nn.Conv2d(16, 16, 7, padding=3, groups=16)
+        return nn.Sequential(wide, nn.GELU(), nn.BatchNorm2d(16), nn.Conv2d(16, 16, 1), nn.GELU(), nn.BatchNorm2d(16))
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.blocks(self.patch(images))
+        if self.places is not None:
+            maps = maps.flatten(2)[:, :, self.places].reshape(maps.shape)
+        return self.last(maps).mean((2, 3))  # type: ignore[no-any-return]
+
+    def calibrated(self) -> Mixing:
+        """With running statistics of noise: random weights alone leave nothing of it."""
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None  # type: ignore[assignment]
+        with torch.no_grad():
+            self.train()(torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+        return self.eval()
+
+
+def test_deep_in_wide_convolutions_where_every_place_sees_all_of_the_image_maps_are_read() -> None:
+    network = Mixing(12).calibrated()
+    assert [layout_of(network, layer).kind for layer in ("blocks.2", "blocks.10", "last")] == ["nchw"] * 3
+
+
+@pytest.mark.parametrize("order", ["shuffled", "columns", "backwards"])
+def test_places_in_another_order_than_the_images_are_refused_behind_a_norm_of_channels(order: str) -> None:
+    places = torch.arange(256).reshape(16, 16)
+    places = {
+        "shuffled": places.flatten()[torch.randperm(256, generator=torch.Generator().manual_seed(1))],
+        "columns": places.T.flatten(),
+        "backwards": places.flatten().flip(0),
+    }[order]
+    with pytest.raises(UndecidedError, match="another order"):
+        layout_of(Mixing(2, places).calibrated(), "last")
