@@ -23,7 +23,7 @@ from .ald_figure import class_figure, evidence_figure, layer_figure
 from .claim import claim, file_digest, identify
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
-from .neurons import Neurons, draw_neurons, neuron_sheet
+from .neurons import Neurons, draw_neurons, neuron_rows, neuron_sheet
 from .node_maps import NodeView, node_views
 from .stages import Clock, versions
 from .tree import Node, check, split
@@ -207,6 +207,10 @@ def _class_sections(
             f"{safe_name(name)}-neurons.png", partial(neuron_sheet(found, label, neurons).save, format="PNG")
         )
         sections.append(Section(f"{name}: its terminal neurons", png=file.read_bytes()))
+        if neurons.best is not None and neurons.best.called:
+            rows = neuron_rows(found, label, neurons)
+            folder.write_json(f"{safe_name(name)}-neurons.json", rows)
+            sections.append(Section(f"{name}: what its terminal neurons are called", table=rows))
     return sections
 
 

@@ -19,6 +19,7 @@ from featviz.seeds import generator_for
 from featviz.trunk import Trunk
 
 from .classes import members
+from .label import named
 from .panels import Panel, panels_figure
 from .project import Floats, Reducer, vectors_needed
 from .result import Atlas
@@ -73,7 +74,7 @@ class ClassPanel:
         return float(np.mean([cell.top[0][0] == self.label for cell in self.atlas.cells]))
 
     def panel(self) -> Panel:
-        """For a figure: tinted by the effect on the class, each cell labelled with its own top class."""
+        """For a figure: tinted by the effect on the class, each cell labelled as in any atlas."""
         name = self.atlas.class_name(self.label)
         heading = name if self.channels is None else f"{self.name}: {len(self.channels)} channels"
         return self.atlas.panel(heading=heading, tint=self.tint)
@@ -159,6 +160,7 @@ def class_panel(
     if name == CONFUSING:
         cells = tuple(replace(cell, top=tuple((each, -value) for each, value in cell.top)) for cell in cells)
     atlas = Atlas(own.settings, cells, pictures, part, xy, run.images.names, about, run.model.labels)
+    atlas = named(atlas, run.model, run.images, whole=seen, workers=run.workers, progress=run.progress)
     winners = effects.argmax(1) == label
     wanted = whole.effects.argmax(1) == label
     held = channels is not None and name != CONFUSING

@@ -34,6 +34,9 @@ from .settings import Settings
 from .stages import Clock, Stages, checked_layer, median_score, versions
 from .store import read_store
 
+# What an atlas's manifest says of its names.
+_NAMES = ("names", "names_refused")
+
 
 def class_atlas(
     model: Model,
@@ -99,6 +102,7 @@ def class_atlas(
         "class": {"index": number, "name": drawn[0].atlas.class_name(number)},
         "by": {"rule": by, "count": count},
         "panels": [panel_facts(panel) for panel in drawn],
+        **names_facts(drawn[0].atlas),
         "conclusion": _lines(drawn),
         "seconds": clock.laps,
         "identity": identity,
@@ -169,13 +173,21 @@ def panel_facts(panel: ClassPanel) -> dict[str, Any]:
         "cells of the class": round(panel.own_cells, 4),
         "median score": None if (score := median_score(atlas.cells)) is None else round(score, 4),
         "settings": {"grid": list(atlas.levels), "min_count": atlas.settings.min_count},
+        **names_facts(atlas),
     }
+
+
+def names_facts(atlas: Atlas) -> dict[str, Any]:
+    """What a manifest keeps of how the cells got their names, or why they have none."""
+    return {name: atlas.manifest[name] for name in _NAMES if name in atlas.manifest}
 
 
 def panel_row(panel: ClassPanel) -> dict[str, Any]:
     """A panel in a page's table."""
     facts = panel_facts(panel)
     del facts["index"], facts["settings"]
+    facts |= {"names": sum(cell.name is not None for cell in panel.atlas.cells)}
+    facts.pop("names_refused", None)
     return {**facts, "channels": None if panel.channels is None else len(panel.channels)}
 
 
@@ -268,7 +280,9 @@ def write_panel(panel: ClassPanel, folder: OutputFolder, inside: str) -> None:
 def load_panel(folder: Path, manifest: dict[str, Any], facts: dict[str, Any]) -> ClassPanel:
     """What `write_panel` wrote; facts: the panel's in the manifest."""
     changed = {**facts["settings"], "grid": tuple(facts["settings"]["grid"])}
-    atlas = load_data(folder, manifest, **changed)
+    shared = {name: value for name, value in manifest.items() if name not in _NAMES}
+    own = {name: facts[name] for name in _NAMES if name in facts}
+    atlas = load_data(folder, {**shared, **own}, **changed)
     rows = read_store(folder / "store", ["row"])["row"]
     channels = None if facts["channels"] is None else tuple(facts["channels"])
     return ClassPanel(

@@ -61,7 +61,7 @@ class Telling:
 
     `cell`: its key; `difference`: mean effect on b minus that on a; `count` vectors of `images` images; `top`: the
     classes, other than the two, that it has the largest effect on, with the effects; `nearest`: rows of the sample
-    nearest to the cell's mean.
+    nearest to the cell's mean; `name`: what the cell is called, '' where no name holds.
     """
 
     cell: str
@@ -70,6 +70,7 @@ class Telling:
     images: int
     top: tuple[tuple[int, float], ...]
     nearest: tuple[int, ...]
+    name: str = ""
 
 
 def telling_cells(cells: Sequence[Cell], found: Sample, xy: Floats, a: int, b: int) -> tuple[Telling, ...]:
@@ -85,5 +86,6 @@ def telling_cells(cells: Sequence[Cell], found: Sample, xy: Floats, a: int, b: i
         others = [int(label) for label in np.argsort(-mean, kind="stable") if label not in (a, b)][:_OTHERS]
         images = len(np.unique(found.image[inside]))
         top = tuple((label, float(mean[label])) for label in others)
-        rows.append(Telling(cell.key, float(difference.mean()), len(inside), images, top, cell.nearest))
+        name = "" if cell.name is None else cell.name.text
+        rows.append(Telling(cell.key, float(difference.mean()), len(inside), images, top, cell.nearest, name))
     return tuple(sorted(rows, key=lambda row: (-abs(row.difference), row.cell)))

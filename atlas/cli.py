@@ -19,6 +19,7 @@ from featviz.memory import keep_freed_memory
 from .commands.ald import ald_command
 from .commands.align import align_command
 from .commands.build import build_command
+from .commands.check import check_command
 from .commands.classes import classes_command
 from .commands.compare import compare_command
 from .commands.dissect import dissect_command
@@ -52,6 +53,7 @@ app.command("dissect")(dissect_command)
 app.command("open")(open_command)
 app.command("models")(models_command)
 app.command("layers")(layers_command)
+app.command("check")(check_command)
 
 
 class Stopped(BaseException):

@@ -23,6 +23,7 @@ from .class_folder import (
     cells_section,
     check_source,
     load_panel,
+    names_facts,
     page_facts,
     panel_facts,
     panel_leaf,
@@ -34,6 +35,7 @@ from .explorer import Leaf, make_book, write_viewer
 from .explorer.report_page import Section, report_page
 from .figure import save_figure
 from .files import load_data, write_data
+from .label import named
 from .panels import panels_figure
 from .photos import Photographs
 from .project import Reducer, named_reducer, tsne_line
@@ -94,10 +96,11 @@ class Comparison:
     def classes_figure(self) -> Figure:
         """The two class atlases side by side, on one scale of effects."""
         layer, model = self.gradient.settings.layer, self.manifest["model"]
+        told = self.left.atlas.labels_told or self.right.atlas.labels_told
         return panels_figure(
             [self.left.panel(), self.right.panel()],
             title=f"{' and '.join(self.names)} in {layer} of {model}",
-            caption="colour: mean effect on the panel's class; labels: the class that the cell affects the most",
+            caption=f"colour: mean effect on the panel's class{f'; {told}' * bool(told)}",
             tint="effect on the panel's class",
         )
 
@@ -167,6 +170,7 @@ def compare(
         "classes": [{"index": label, "name": model.class_name(label)} for label in labels],
         "by": {"rule": by, "count": count},
         "unit": unit,
+        **names_facts(both),
         "panels": [panel_facts(panel) for panel in panels],
         "seconds": clock.laps,
         "identity": identity,
@@ -205,17 +209,26 @@ def _gradient(
     line = own.keep.arrays("line", lambda: {"y": tsne_line(part.vectors, run.settings.seed)})["y"]
     xy, unit = gradient_layout(part.effects, *labels, lambda: line)
     cells, pictures = own.icons(own.cells(part, xy), whole.vectors)
-    return Atlas(own.settings, cells, pictures, part, xy, run.images.names, about, run.model.labels), unit, rows
+    made = Atlas(own.settings, cells, pictures, part, xy, run.images.names, about, run.model.labels)
+    return named(made, run.model, run.images, whole=whole, workers=run.workers, progress=run.progress), unit, rows
 
 
 def _lines(made: Comparison) -> list[str]:
     """What is found, in words: for each class, what its most telling cells are of."""
     lines = []
+    speaking = made.gradient.speaking
     for name, other, sign in ((made.names[0], made.names[1], -1), (made.names[1], made.names[0], 1)):
         cells = [row for row in made.telling if row.difference * sign > 0]
-        kinds = dict.fromkeys(made.gradient.class_name(row.top[0][0]) for row in cells[:_SHOWN] if row.top)
-        lone = sum(row.images == 1 for row in cells[:_SHOWN])
-        text = f"For {name} and against {other} speak {len(cells)} cells; the first are also of {', '.join(kinds)}."
+        first = cells[:_SHOWN]
+        called = dict.fromkeys(row.name for row in first if row.name)
+        kinds = dict.fromkeys(made.gradient.class_name(row.top[0][0]) for row in first if row.top)
+        lone = sum(row.images == 1 for row in first)
+        text = f"{len(cells)} cells speak for {name} and against {other}"
+        if called:
+            text += f"; the first are called {', '.join(called)}"
+        elif speaking is not None and speaking.worth_saying:
+            text += f"; the first also speak for {', '.join(kinds)}"
+        text += "."
         lines.append(text if not lone else f"{text} {lone} of the first {_SHOWN} are of a single image each.")
     return lines
 
@@ -260,6 +273,7 @@ def _row(made: Comparison, row: Telling) -> dict[str, Any]:
     exemplars = [[int(found.image[each]), *map(int, found.position[each])] for each in row.nearest]
     return {
         "cell": row.cell,
+        "name": row.name or None,
         "difference": round(row.difference, 6),
         "count": row.count,
         "images": row.images,
@@ -280,6 +294,7 @@ def _said(made: Comparison, row: Telling) -> dict[str, Any]:
         "difference": f"{row.difference:+.3f}",
         "vectors": row.count,
         "images": row.images,
+        "name": row.name,
         "top other classes": ", ".join(f"{made.gradient.class_name(label)} {effect:+.2f}" for label, effect in row.top),
         "nearest images": ", ".join(
             dict.fromkeys(names[int(made.gradient.sample.image[each])] for each in row.nearest)

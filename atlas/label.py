@@ -42,6 +42,7 @@ def label(
     vocabulary: Vocabulary | None = None,
     check: str | Path | Images | None = None,
     model: Model | None = None,
+    whole: Sample | None = None,
     seed: int = 0,
     workers: int | None = None,
     progress: Progress = silent,
@@ -51,14 +52,14 @@ def label(
     images: those that the atlas was made of, or others. vocabulary: which names are true of them; default: their
     labels, and what lies above those in a hierarchy. check: photographs that check the names; default: three fifths of
     `images`, and the others choose. model: the atlas's network, which looks at other images than its own; default: by
-    its name.
+    its name. whole: all activations of `images`, where the atlas holds a part of them alone, as one of a class does.
     Raises `UserError` where too few photographs have names.
     """
     how = None if model is None else model.preprocess
     source = open_images(images, how)
     checks = None if check is None else open_images(check, how)
     words = vocabulary or Labels.among([source] if checks is None else [source, checks])
-    photographs = _Photographs(atlas, words, model, seed, workers, progress)
+    photographs = _Photographs(atlas, words, model, whole, seed, workers, progress)
     if checks is None:
         (first, second), concepts = photographs.in_two(source)
     else:
@@ -66,7 +67,7 @@ def label(
         second, others = photographs.all_of(checks)
         if others.names != concepts.names:
             raise UserError("the vocabulary has other names for the photographs that check than for those that choose.")
-    middle = atlas.sample.vectors.mean(0, dtype=np.float64).astype(np.float32)
+    middle = (whole or atlas.sample).vectors.mean(0, dtype=np.float64).astype(np.float32)
     named = dict[str, Name | None]()
     for level in atlas.levels:
         cells = [cell for cell in atlas.cells if cell.level == level]
@@ -123,13 +124,20 @@ def vocabulary_of(
 
 
 def named(
-    atlas: Atlas, model: Model, images: Images, *, workers: int | None = None, progress: Progress = silent
+    atlas: Atlas,
+    model: Model,
+    images: Images,
+    *,
+    whole: Sample | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
 ) -> Atlas:
     """The same atlas with names, where the images in it have labels enough, or else its network names classes.
 
-    An atlas that is drawn is never lost for want of names.
+    whole: all activations of the images, where the atlas holds a part of them alone. An atlas that is drawn is never
+    lost for want of names.
     """
-    seen = np.unique(atlas.sample.image)
+    seen = np.unique((whole or atlas.sample).image)
     if enough([images.labels[number] for number in seen.tolist()]):
         words: Vocabulary = Labels.among([images])
     elif model.labels and len(seen) >= LEAST:
@@ -138,7 +146,9 @@ def named(
         return replace(atlas, manifest={**atlas.manifest, "names": None})
     seed = atlas.settings.seed
     try:
-        return label(atlas, images, vocabulary=words, model=model, seed=seed, workers=workers, progress=progress)
+        return label(
+            atlas, images, vocabulary=words, model=model, whole=whole, seed=seed, workers=workers, progress=progress
+        )
     except UserError as error:
         return replace(atlas, manifest={**atlas.manifest, "names": None, "names_refused": str(error)})
 
@@ -167,8 +177,8 @@ def label_folder(
         atlas = load(out.path)
         if atlas.manifest["command"] != "build":
             raise UserError(
-                f"{str(folder)!r} was made by `atlas {atlas.manifest['command']}`; "
-                "names are for atlases of `atlas build`."
+                f"{str(folder)!r} was made by `atlas {atlas.manifest['command']}`, which names cells as it makes them; "
+                "what can be named anew is an atlas of `atlas build`."
             )
         source = open_images(images)
         checks = None if check is None else open_images(check)
@@ -194,11 +204,12 @@ class _Photographs:
         atlas: Atlas,
         words: Vocabulary,
         model: Model | None,
+        whole: Sample | None,
         seed: int,
         workers: int | None,
         progress: Progress,
     ) -> None:
-        self.atlas, self.words, self.model, self.seed = atlas, words, model, seed
+        self.atlas, self.words, self.model, self.whole, self.seed = atlas, words, model, whole, seed
         self.workers, self.progress = workers, progress
 
     def in_two(self, images: Images) -> tuple[tuple[Seen, Seen], Concepts]:
@@ -233,6 +244,8 @@ class _Photographs:
     def _sample(self, images: Images) -> Sample:
         """The atlas's own activations of its own images, those of others by its network."""
         atlas, wanted = self.atlas, self.atlas.settings
+        if self.whole is not None:
+            return self.whole
         if tuple(images.names) == atlas.names and images.fingerprint == atlas.manifest["identity"]["images"]:
             return atlas.sample
         model = self.model or load_model(str(atlas.manifest["model"]))

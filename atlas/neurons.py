@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -18,7 +19,8 @@ from featviz.superstimuli import render
 from featviz.units import Unit
 from search.exemplars import Exemplars, exemplars
 from search.images import Images
-from search.sheet import INK, PAPER, QUIET, crop
+from search.naming import Name
+from search.sheet import INK, PAPER, QUIET, called, crop, font
 
 from .weights import Study
 
@@ -33,6 +35,11 @@ class Neurons:
     layer: str
     files: Mapping[int, Path]
     best: Exemplars | None
+
+    def name(self, feature: int) -> Name | None:
+        """What a neuron is called by the labels of the images that were searched, None where no name holds."""
+        known = None if self.best is None else self.best.called.get((self.layer, feature))
+        return None if known is None else known.name
 
 
 def draw_neurons(
@@ -65,7 +72,7 @@ def draw_neurons(
 
 
 def neuron_sheet(found: Study, label: int, neurons: Neurons) -> Image.Image:
-    """A class's terminal features, those with the largest weights first: drawn, and below, found."""
+    """A class's terminal features, those with the largest weights first: drawn, and below, found and named."""
     sides, with_images = _sides(found, label), neurons.best is not None
     lines = sum(-(-len(members) // _ACROSS) for members in sides.values())
     size = (_GAP + _ACROSS * (_TILE + _GAP), len(sides) * _HEAD + lines * _height(with_images) + _GAP)
@@ -82,9 +89,32 @@ def neuron_sheet(found: Study, label: int, neurons: Neurons) -> Image.Image:
             text = f"{feature}: {found.weights[label, feature]:+.3f}"
             draw.text((x, y + _TILE + 3), text, font=ImageFont.load_default(12), fill=QUIET)
             if neurons.best is not None:
-                _paste_exemplars(sheet, neurons.best, neurons.layer, feature, (x, y + _TILE + 20))
+                draw.text(
+                    (x, y + _TILE + 18), called(neurons.best, neurons.layer, feature, _TILE), font=font(11), fill=INK
+                )
+                _paste_exemplars(sheet, neurons.best, neurons.layer, feature, (x, y + _TILE + 36))
         top += -(-len(members) // _ACROSS) * _height(with_images)
     return sheet
+
+
+def neuron_rows(found: Study, label: int, neurons: Neurons) -> list[dict[str, Any]]:
+    """A class's terminal features as a table: the weight of each and its name, with the evidence for that."""
+    rows = []
+    for side, members in _sides(found, label).items():
+        for feature in members:
+            name = neurons.name(feature)
+            row = {"kind": side, "feature": feature, "weight": f"{found.weights[label, feature]:+.3f}"}
+            named = (
+                {}
+                if name is None
+                else {
+                    "name": name.text,
+                    "AUROC": f"{name.auroc:.2f} ({name.low:.2f} to {name.high:.2f})",
+                    "p": f"{name.p:.1g}",
+                }
+            )
+            rows.append({**row, **(named or dict.fromkeys(("name", "AUROC", "p"), ""))})
+    return rows
 
 
 def _sides(found: Study, label: int) -> dict[str, list[int]]:
@@ -96,7 +126,7 @@ def _sides(found: Study, label: int) -> dict[str, list[int]]:
 
 
 def _height(with_images: bool) -> int:
-    return _TILE + 24 + (with_images * (_small() + 6)) + 6
+    return _TILE + 24 + (with_images * (_small() + 22)) + 6
 
 
 def _small() -> int:

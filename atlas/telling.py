@@ -42,8 +42,12 @@ def telling_picture(
 def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], row: Telling, gradient: Atlas) -> None:
     left, top = corner
     images = "a single image" if row.images == 1 else f"{row.images} images"
-    lines = [(f"{row.difference:+.2f}", INK), (f"{row.count} activations, {images}", QUIET)]
-    lines += [(f"{_short(gradient.class_name(label))} {effect:+.2f}", INK) for label, effect in row.top[:3]]
+    lines = [(f"{row.difference:+.2f}", INK), (f"{row.count} activation{'s' * (row.count > 1)}, {images}", QUIET)]
+    if row.name:
+        lines.insert(0, (_short(row.name), INK))
+    speaking = gradient.speaking
+    if speaking is not None and speaking.worth_saying:
+        lines += [(f"{_short(gradient.class_name(label))} {effect:+.2f}", INK) for label, effect in row.top[:3]]
     for number, (text, color) in enumerate(lines):
         draw.text((left, top + 18 * number), text, font=ImageFont.load_default(13), fill=color)
 

@@ -52,7 +52,7 @@ def in_words(model: Model) -> str:
     sizes = "other sizes, too" if given["other_sizes"] else "no other size"
     lines = [
         f"{model.name}: {type(model.network).__name__}, {given['dtype']}",
-        f"takes {given['channels']} channels of {height} x {width} pixels ({sizes})",
+        f"takes {given['channels']} channel{'s' * (given['channels'] > 1)} of {height} x {width} pixels ({sizes})",
         f"returns {found['result']}",
     ]
     if found["depends_on"]:

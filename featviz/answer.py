@@ -11,7 +11,7 @@ from .classifier import Classifier, find_classifier
 from .errors import UserError
 from .layers import OUTPUT
 from .models import Model
-from .result import Activation, sigmoids, values_say
+from .result import Activation, rectified, sigmoids, values_say
 from .trunk import Trunk
 
 
@@ -37,7 +37,8 @@ class Answer:
         return self.activation != "features"
 
     def __str__(self) -> str:
-        what = {"none": "logits", "features": "features, no classes"}.get(
+        many = "s" * (self.classes != 1)
+        what = {"none": f"logit{many}", "features": f"feature{many}, no classes"}.get(
             self.activation, f"{self.activation} of logits"
         )
         places = "" if self.grid == (1, 1) else f" at {self.grid[0]} x {self.grid[1]} places"
@@ -70,20 +71,24 @@ def _found(model: Model) -> Answer:
         maps = trunk(images.to(trunk.device))[OUTPUT]
     classes, grid = maps.shape[1], (maps.shape[2], maps.shape[3])
     stated = model.activation
-    if grid != (1, 1):
-        return Answer(stated or "none", OUTPUT, classes, grid, "stated" if stated else "a map")
-    activation = stated or values_say(maps.flatten(1), seen)
-    try:
-        head: Classifier | None = find_classifier(model)
-    except UserError:
-        head = None
+    if stated is not None and grid != (1, 1):
+        return Answer(stated, OUTPUT, classes, grid, "stated")
+    activation = stated or values_say(maps, seen)
+    head = None if grid != (1, 1) else _head(model)
     if activation in ("softmax", "log_softmax", "sigmoid"):
         layer = head.name if head is not None and _of_this(model, images, head.name, activation) else OUTPUT
         return Answer(activation, layer, classes, grid, "stated" if stated else "its values")
     if stated is not None or activation == "features":
         return Answer(activation, OUTPUT, classes, grid, "stated" if stated else "of unit length")
-    activation, layer, count, how = _logits_or_features(model, head, classes)
-    return Answer(activation, layer, count, grid, how)
+    activation, how = _logits_or_features(model, head, maps)
+    return Answer(activation, OUTPUT, classes, grid, how)
+
+
+def _head(model: Model) -> Classifier | None:
+    try:
+        return find_classifier(model)
+    except UserError:
+        return None
 
 
 def _of_this(model: Model, images: Tensor, layer: str, activation: Activation) -> bool:
@@ -96,12 +101,17 @@ def _of_this(model: Model, images: Tensor, layer: str, activation: Activation) -
     return logits.shape == result.shape and torch.allclose(ends[activation], result, atol=1e-4)
 
 
-def _logits_or_features(model: Model, head: Classifier | None, classes: int) -> tuple[Activation, str, int, str]:
-    """Numbers are logits where they have names, or come out of a linear layer in a network that does not deny it."""
+def _logits_or_features(model: Model, head: Classifier | None, maps: Tensor) -> tuple[Activation, str]:
+    """Numbers are logits where they have names, a place, or come out of a linear layer, and nothing denies it."""
+    classes = maps.shape[1]
     if len(model.labels) == classes:
-        return "none", OUTPUT, classes, "they have names"
+        return "none", "they have names"
     if getattr(model.network, "num_classes", None) == 0:
-        return "features", OUTPUT, classes, "the network says num_classes=0"
+        return "features", "the network says num_classes=0"
+    if rectified(maps):
+        return "features", "never below 0, as behind a ReLU"
+    if maps.shape[2:] != (1, 1):
+        return "none", "a map"
     if head is None or len(head.weight) != classes:
-        return "features", OUTPUT, classes, "no linear layer makes them"
-    return "none", OUTPUT, classes, f"{head.name} makes them"
+        return "features", "no linear layer makes them"
+    return "none", f"{head.name} makes them"

@@ -117,8 +117,8 @@ class Ascent:
         scores = self.objective(acts)
         wish = scores
         if self.prior is not None:
-            # In the size of the score, so that one weight suits every unit.
-            wish = wish + scores.detach().abs() * self.prior(acts)
+            # In the size of what is gained, so that one weight suits every unit, and logits that all lie below 0.
+            wish = wish + (scores.detach() - self._of_grey(index)).abs() * self.prior(acts)
         if self.alpha:
             # A share of the score goes with the opaque area, so that opacity stays where it earns its keep.
             wish = wish - scores.detach().clamp(min=0) * shown[:, -1].mean((1, 2))
@@ -130,6 +130,13 @@ class Ascent:
             if each is not None and each.shut is not None:
                 fallen = fallen | each.shut
         return scores.detach(), shown.grad, seen.grad, fallen
+
+    def _of_grey(self, index: Tensor) -> Tensor:
+        """The scores (n,) of mid-grey in place of the pictures."""
+        grey = torch.full((1, self.trunk.preprocess.channels, *self.size), 0.5, device=self.trunk.device)
+        grey = grey.expand(len(index), -1, -1, -1)
+        with torch.no_grad():
+            return self.objective(Activations(self.trunk(grey), grey, index))
 
     def _robust(self, canvas: Canvas, index: Tensor) -> Tensor:
         """The robust scores (n,) of the pictures as they are now."""

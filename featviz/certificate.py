@@ -33,10 +33,10 @@ class Certificate:
 
     `activation`: the unit's own activation (of a negative unit: its opposite), its mean over noisy, zoomed, turned,
     blurred and compressed views (`robust_views`), None where it is not finite. `clean`: in one pass of the picture as
-    it is, which rewards texture that this one network likes and nobody else; `robustness`: activation / clean. `rank`:
-    the unit's place among the layer's channels on its picture, 1 the highest; `selectivity`: how many standard
-    deviations it lies above the mean channel (both None for directions); with a data set, channels are first
-    standardised by their mean and deviation over it. `saturated`: share of the values below 2 or above 253;
+    it is, which rewards texture that this one network likes and nobody else; `robustness`: activation / clean, where
+    both are above 0. `rank`: the unit's place among the layer's channels on its picture, 1 the highest; `selectivity`:
+    how many standard deviations it lies above the mean channel (both None for directions); with a data set, channels
+    are first standardised by their mean and deviation over it. `saturated`: share of the values below 2 or above 253;
     `contrast`: the mean standard deviation of the channels; `saturation`: the mean spread of a pixel's channels;
     `natural`: whether the contrast of every channel lies between the 5th and the 95th percentile of the data set's
     images, without one of ImageNet's photographs; `slope`: exponent of the picture's spectrum. A picture with an
@@ -148,7 +148,7 @@ def certify(
         file=file,
         activation=activation if known else None,
         clean=clean if known else None,
-        robustness=activation / clean if known and clean > 0 else None,
+        robustness=activation / clean if known and clean > 0 < activation else None,
         rank=rank,
         selectivity=selectivity,
         saturated=float(((picture < 2) | (picture > 253)).float().mean()),

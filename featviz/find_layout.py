@@ -167,9 +167,14 @@ def _tokens(network: nn.Module, layer: _Layer, maps: Sequence[Grid], stated: Tok
             return replace(shaped, part=layer.part)
     if best < FOLLOWS:
         _refuse_turned(layer, readings)
-        raise undecided_tokens(
-            layer.name, shape, layer.size, [(each.prefix, each.grid) for each in readings if each.kind == chosen.kind]
-        )
+        possible = [(each.prefix, each.grid) for each in readings if each.kind == chosen.kind]
+        if len(possible) == 1:
+            raise UndecidedError(
+                f"layer {layer.name!r} returns {shape}, which could be {chosen} alone; but when a half of the image "
+                "changes, other tokens change than those that would show that half. They are in another order than the "
+                "image's, as windows are. Take a layer that returns them in order."
+            )
+        raise undecided_tokens(layer.name, shape, layer.size, possible)
     return chosen
 
 

@@ -79,20 +79,26 @@ def _stated(found: dict[Part, Tensor], wanted: str) -> Part:
     raise UserError(f"logits={wanted!r} is not in what the network returns; it holds {near}.")
 
 
-def values_say(values: Tensor, sigmoids: Sequence[Tensor]) -> Activation:
-    """What (n, classes) numbers are by themselves: probabilities of classes, their logarithms, of each, or none of it.
+def values_say(maps: Tensor, sigmoids: Sequence[Tensor]) -> Activation:
+    """What numbers (n, classes, h, w) are by themselves: probabilities, their logarithms, one for each, or none of it.
 
     sigmoids: what the network's sigmoids returned in the same pass.
     """
-    if values.shape[1] > 1:
-        for kind, shares in (("softmax", values), ("log_softmax", values.exp())):
-            if torch.allclose(shares.sum(1), torch.ones(len(shares)).to(shares), atol=1e-3) and (shares >= 0).all():
+    if maps.shape[1] > 1:
+        one = torch.ones(()).to(maps)
+        for kind, shares in (("softmax", maps), ("log_softmax", maps.exp())):
+            if torch.allclose(shares.sum(1), one, atol=1e-3) and (shares >= 0).all():
                 return "softmax" if kind == "softmax" else "log_softmax"
-    if any(each.numel() == values.numel() and torch.equal(each.reshape(values.shape), values) for each in sigmoids):
+    if any(each.numel() == maps.numel() and torch.equal(each.reshape(maps.shape), maps) for each in sigmoids):
         return "sigmoid"
-    if values.shape[1] > 1 and torch.allclose(values.norm(dim=1), torch.ones(len(values)).to(values), atol=1e-3):
+    if maps.shape[1] > 1 and torch.allclose(maps.norm(dim=1), torch.ones(()).to(maps), atol=1e-3):
         return "features"  # of unit length, as embeddings are
     return "none"
+
+
+def rectified(maps: Tensor) -> bool:
+    """Whether numbers come out of a ReLU, as no logits do: none below 0, and some at 0 exactly."""
+    return bool((maps >= 0).all() and (maps == 0).any() and (maps > 0).any())
 
 
 @contextmanager

@@ -233,9 +233,11 @@ def _similar(figure: Figure, place: SubplotSpec, card: UnitCard) -> None:
 
 
 def _channel_name(card: UnitCard, channel: int) -> str:
+    """A class by its name; else a unit by its number, since the layer is the card's own and its name may be long."""
     labels = card.exemplars.model.labels
     if card.key != OUTPUT or channel >= len(labels):
-        return card.exemplars.layers[card.key].readout.unit(channel)
+        unit = card.exemplars.layers[card.key].readout.unit(channel)
+        return unit if len(unit) <= 20 else f"…:{channel}"
     return labels[channel] if len(labels[channel]) <= 20 else f"{labels[channel][:19]}…"
 
 

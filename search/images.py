@@ -49,12 +49,8 @@ def _opened(source: Any) -> Images:
     if not isinstance(source, (str, Path)):
         return _of_dataset(source)
     name = str(source)
-    if name == "photos":
-        return _photos()
-    if name == "digits":
-        return from_dataset(Digits(), "digits")
-    if name in TORCHVISION:
-        return _mnist() if name == "mnist" else from_torchvision(name)
+    if isinstance(source, str) and name in ("photos", "digits", *TORCHVISION):
+        return _named(name)
     if name.startswith("hf:"):
         return load_huggingface(name)
     if name.endswith(".tar"):
@@ -69,6 +65,20 @@ def _opened(source: Any) -> Images:
     near = ", ".join(map(repr, closest(name, ["photos", "digits", *TORCHVISION])))
     what = "is a file" if folder.exists() else "does not exist"
     raise UserError(f"--images takes a folder or a data set's name; {name!r} {what}. Known names close to it: {near}.")
+
+
+def _named(name: str) -> Images:
+    """A data set by its name, unless a folder of the same name may be meant."""
+    if Path(name).is_dir():
+        raise UserError(
+            f"{name!r} is a data set's name, and a folder here. Write './{name}' for the folder; for the data set, run "
+            "this where there is no such folder."
+        )
+    if name == "photos":
+        return _photos()
+    if name == "digits":
+        return from_dataset(Digits(), "digits")
+    return _mnist() if name == "mnist" else from_torchvision(name)
 
 
 def _of_dataset(source: Any) -> Images:

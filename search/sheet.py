@@ -49,8 +49,8 @@ def unit_sheet(found: Exemplars, layer: str, channel: int, *, tile: int = 128) -
     width = 2 * _GAP + max(len(made.exemplars), 6) * (tile + _GAP)
     sheet = Image.new("RGB", (width, head + 2 * tile + _GAP + caption + len(strips) * strip + _GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((2 * _GAP, 10), found.name_of(layer, channel), font=_font(20), fill=INK)
-    draw.text((2 * _GAP, 36), _statistics(found, layer, channel, made), font=_font(12), fill=QUIET)
+    draw.text((2 * _GAP, 10), found.name_of(layer, channel), font=font(20), fill=INK)
+    draw.text((2 * _GAP, 36), _statistics(found, layer, channel, made), font=font(12), fill=QUIET)
     for place, (entry, mask) in enumerate(zip(made.exemplars, _masks(found, layer, channel, made), strict=True)):
         left = 2 * _GAP + place * (tile + _GAP)
         image = found.images.open(entry.image)
@@ -59,15 +59,15 @@ def unit_sheet(found: Exemplars, layer: str, channel: int, *, tile: int = 128) -
         sheet.paste(whole(shaded, entry.effective_box, tile), (left, head + tile + _GAP))
         for line, text in enumerate((f"{entry.value:.3g}", _class(found.images, entry, tile))):
             place_y = head + 2 * tile + _GAP + 4 + 16 * line
-            draw.text((left, place_y), text, font=_font(12), fill=QUIET if line else INK)
+            draw.text((left, place_y), text, font=font(12), fill=QUIET if line else INK)
     top = head + 2 * tile + _GAP + caption
     for name, entries in strips.items():
-        draw.text((2 * _GAP, top + 6), name, font=_font(12), fill=INK)
+        draw.text((2 * _GAP, top + 6), name, font=font(12), fill=INK)
         for place, (number, value) in enumerate(entries):
             left = 2 * _GAP + place * (small + _GAP)
             image = found.images.open(number)
             sheet.paste(crop(image, (0, 0, *image.size), small), (left, top + 26))
-            draw.text((left, top + 28 + small), f"{value:.3g}", font=_font(11), fill=QUIET)
+            draw.text((left, top + 28 + small), f"{value:.3g}", font=font(11), fill=QUIET)
         top += strip
     return sheet
 
@@ -102,30 +102,30 @@ def layer_sheet(
     best = {channel: chosen(found, layer, channel).exemplars[:each] for channel in channels}
     requests = [_Request(entry.image, entry.effective_box, tile) for row in best.values() for entry in row]
     tiles = _crops(found.images, requests, progress)
-    names = {channel: _called(found, layer, channel) for channel in channels}
+    names = {channel: called(found, layer, channel) for channel in channels}
     label, head = 104 if any(names.values()) else 44, 40
     strip = label + each * (tile + 2) + 2 * _GAP
     columns = max(1, min(4, -(-len(channels) // 12)))
     rows = -(-len(channels) // columns)
     sheet = Image.new("RGB", (_GAP + columns * strip, head + rows * (tile + _GAP) + _GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((2 * _GAP, 10), f"{layer}: {len(channels)} units", font=_font(18), fill=INK)
+    draw.text((2 * _GAP, 10), f"{layer}: {len(channels)} units", font=font(18), fill=INK)
     for channel in channels:
         left = _GAP + channel // rows * strip
         top = head + channel % rows * (tile + _GAP)
-        draw.text((left + label - 8, top + tile // 2), str(channel), font=_font(13), fill=INK, anchor="rm")
-        draw.text((left + label - 8, top + tile // 2 + 14), names[channel], font=_font(11), fill=QUIET, anchor="rm")
+        draw.text((left + label - 8, top + tile // 2), str(channel), font=font(13), fill=INK, anchor="rm")
+        draw.text((left + label - 8, top + tile // 2 + 14), names[channel], font=font(11), fill=QUIET, anchor="rm")
         for place, entry in enumerate(best[channel]):
             picture = tiles[_Request(entry.image, entry.effective_box, tile)]
             sheet.paste(picture, (left + label + place * (tile + 2), top))
     return sheet
 
 
-def _called(found: Exemplars, layer: str, channel: int, width: int = 92) -> str:
+def called(found: Exemplars, layer: str, channel: int, width: int = 92) -> str:
     """The unit's name where one holds, as much as fits."""
     known = found.called.get((layer, channel))
     text = known.name.text if known is not None and known.name is not None else ""
-    while _font(11).getlength(text) > width and len(text) > 4:
+    while font(11).getlength(text) > width and len(text) > 4:
         text = text[:-2] + "…"
     return text
 
@@ -203,10 +203,10 @@ def _statistics(found: Exemplars, layer: str, channel: int, made: DiverseExempla
 def _class(images: Images, entry: Exemplar, width: int) -> str:
     """The image's class, else its name, as much as fits."""
     text = images.class_names[entry.image] or (f"class {entry.label}" if entry.label >= 0 else entry.name)
-    while _font(12).getlength(text) > width and len(text) > 4:
+    while font(12).getlength(text) > width and len(text) > 4:
         text = text[:-2] + "…"
     return text
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)

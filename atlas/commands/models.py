@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from featviz.copies import cpu_copy
 from featviz.errors import UserError
@@ -59,12 +60,26 @@ def layers_command(
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table("layer", "kind", "channels", "map", "read as")
+    _show(str(model), rows)
+
+
+def _show(about: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print what a network is and its layers; why some hold no map stands below, once for all that share the reason."""
+    table = Table(Column("layer", overflow="fold"), "kind", "channels", "map", Column("read as", overflow="fold"))
+    reasons: dict[str, int] = {}
     for row in rows:
         place = f"{row['rows']} x {row['columns']}" if row["channels"] else ""
-        told = row.get("read as", row.get("why not", ""))
+        told = row.get("read as", "")
+        if "why not" in row:
+            reason = row["why not"].removeprefix(f"layer {row['layer']!r} ")
+            told = f"not read ({reasons.setdefault(reason, len(reasons) + 1)})"
         table.add_row(escape(row["layer"]), row["kind"], str(row["channels"] or ""), place, escape(told))
-    Console().print(escape(str(model)), table)
+    console = Console()
+    if not console.is_terminal:  # a name that is cut in two is no use to the program that reads it
+        console = Console(width=max(console.width, Console(width=10_000).measure(table).maximum))
+    console.print(escape(about), table)
+    for reason, number in reasons.items():
+        console.print(escape(f"({number}) {reason}"))
 
 
 def _described(name: str) -> dict[str, Any]:

@@ -109,11 +109,12 @@ def cells_table(level: int, cells: Sequence[Cell], names: Sequence[str], class_n
     rows = "".join(
         f'<tr><td class="n">{cell.row}</td><td class="n">{cell.col}</td><td class="n">{cell.count}</td>'
         f'<td class="n">{"" if cell.score is None else format(cell.score, ".2f")}</td>'
+        f"<td>{escape(cell.name.text if cell.name else '')}</td>"
         f"<td>{escape(', '.join(f'{class_name(label)} {effect:+.2f}' for label, effect in cell.top[:3]))}</td>"
         f"<td>{escape(', '.join(dict.fromkeys(names[image] for image, _, _ in cell.exemplars)))}</td></tr>"
         for cell in cells
     )
-    columns = ("row", "column", "vectors", "score", "largest effects", "nearest images")
+    columns = ("row", "column", "vectors", "score", "name", "largest effects", "nearest images")
     head = f"<tr>{''.join(f'<th>{name}</th>' for name in columns)}</tr>"
     return (
         f"<h2>Cells of the {level} × {level} grid</h2>"

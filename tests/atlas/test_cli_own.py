@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import typer
+from PIL import Image
 from toys import noise_folder
 
 from atlas.cli import app, main
@@ -116,3 +118,53 @@ def test_the_options_stand_where_the_command_has_its_network() -> None:
     plain = {"model": "a", "weights": None, "mean": "0.5", "std": None, "interpolation": None, "crop": None}
     command(first=1, last=2, input_size="8x9", labels=None, **plain)
     assert seen == [(1, Network("a", None, {"size": (8, 9), "mean": (0.5,)}, True), 2)]
+
+
+def test_the_list_of_layers_cuts_no_name_and_says_once_why_some_hold_no_map(home: Path, run: Run) -> None:
+    long = "a_name_of_a_layer_that_is_longer_than_a_terminal_is_wide_" * 2
+    (home / "cli_net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Heads(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x.flatten(2).transpose(1, 2).unflatten(2, (2, 2)).transpose(1, 2)\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        f"        self.{long} = nn.Conv2d(3, 4, 4, 4)\n"
+        "        self.one, self.two, self.norm, self.head = Heads(), Heads(), nn.LayerNorm(4), nn.Linear(4, 3)\n"
+        "    def forward(self, x):\n"
+        f"        maps = self.{long}(x)\n"
+        "        self.one(maps), self.two(maps)\n"
+        "        return self.head(self.norm(maps.flatten(2).transpose(1, 2)).mean(1))\n"
+        "make = Net\n"
+    )
+    _, out, _ = run("layers", "--model", "cli_net.py:make", "--size", "16x32")
+    assert long in out
+    assert out.count("not read (1)") == 2
+    assert out.count("as the heads of attention do") == 1
+
+
+def test_labelled_photographs_tell_names_in_another_order(home: Path, run: Run) -> None:
+    rng = np.random.default_rng(0)
+    for name, level in (("dark", 80), ("bright", 180)):
+        (home / "photos" / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = np.clip(rng.normal(level, 9, (12, 12, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(home / "photos" / name / f"{number}.png")
+    (home / "cli_net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def make():\n"
+        "    head = nn.Linear(3, 2)\n"
+        "    with torch.no_grad():\n"
+        "        head.weight.copy_(torch.tensor([[-9.0] * 3, [9.0] * 3]))\n"
+        "        head.bias.zero_()\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)\n"
+    )
+    how = ("--model", "cli_net.py:make", "--size", "12", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
+    for names, share, told in (("dark\nbright", 1.0, "nothing looks wrong"), ("bright\ndark", 0.0, "another order")):
+        (home / "two.txt").write_text(names)
+        given = ("check", *how, "--labels", "two.txt", "--images", "./photos", "--quiet")
+        code, out, _ = run(*given)
+        assert code == 0
+        assert told in out
+        assert json.loads(run(*given, "--json")[1])["accuracy"] == share

@@ -166,3 +166,32 @@ def test_a_network_states_what_it_is() -> None:
         "takes 3 channels of 32 x 32 pixels (other sizes, too)",
         "returns 7 sigmoid of logits, logits read at 4 (its values)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("end", "activation", "found"),
+    [
+        (nn.Identity(), "none", "a map"),
+        (nn.Softmax(1), "softmax", "its values"),
+        (nn.LogSoftmax(1), "log_softmax", "its values"),
+        (nn.Sigmoid(), "sigmoid", "its values"),
+        (nn.ReLU(), "features", "never below 0, as behind a ReLU"),
+    ],
+)
+def test_what_a_map_is_shows_in_its_values(end: nn.Module, activation: str, found: str) -> None:
+    torch.manual_seed(0)
+    answer = answer_of(Model.wrap(nn.Sequential(nn.Conv2d(3, 5, 3), end).eval(), size=16))
+    assert (answer.activation, answer.found, answer.grid) == (activation, found, (14, 14))
+
+
+def test_what_comes_out_of_a_rectifier_is_no_logits_unless_it_has_names() -> None:
+    rectified = network(nn.ReLU())
+    rectified.get_submodule("4").bias.data += torch.linspace(-1, 1, 7)
+    assert answer_of(Model.wrap(rectified, size=32)).activation == "features"
+    assert answer_of(Model.wrap(rectified, size=32, labels=list("abcdefg"))).activation == "none"
+
+
+def test_one_logit_is_called_one() -> None:
+    model = Model.wrap(nn.Conv2d(1, 1, 3).eval(), size=16, mean=(0.5,), std=(0.5,))
+    assert "takes 1 channel of 16 x 16" in str(model)
+    assert "returns 1 logit at 14 x 14 places (a map)" in str(model)

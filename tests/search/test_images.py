@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from torchvision.datasets import MNIST, Imagenette
+from toys import noise_folder
 
 from featviz.errors import UserError
 from search.images import Images, from_dataset, open_images
@@ -417,3 +418,14 @@ def test_a_data_set_that_cannot_be_kept_is_refused_with_its_place(
     with pytest.raises(UserError, match="'cifar10'") as caught:
         open_images("cifar10")
     assert str(tmp_path / "home") in str(caught.value)
+
+
+def test_a_folder_called_like_a_data_set_is_asked_about_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(open_images("photos")) > 10
+    noise_folder(tmp_path / "photos", 3)
+    with pytest.raises(UserError, match=r"'photos' is a data set's name, and a folder here. Write './photos'"):
+        open_images("photos")
+    assert len(open_images("./photos")) == len(open_images(Path("photos"))) == 3
