@@ -18,6 +18,7 @@ from atlas.ald_folder import AldSettings, study_weights
 from atlas.cli import app
 from featviz.errors import UserError
 from featviz.models import Model
+from search.decode import central_view
 
 NAMES = [f"kind {number}" for number in range(12)]
 QUICK = AldSettings(bootstrap=49, steps=2)
@@ -83,6 +84,32 @@ def test_a_class_has_its_fit_its_tree_and_its_terminal_neurons(tmp_path: Path, l
     for name in ("kind_2-fit.png", "kind_2-tree.png", "kind_2-neurons.png"):
         with Image.open(out / name) as figure:
             assert np.asarray(figure.convert("L")).std() > 10
+
+
+def test_terminal_neurons_are_called_what_their_photographs_are(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    rng = np.random.default_rng(0)
+    for kind, channel in (("red", 0), ("blue", 2)):
+        (folder / kind).mkdir(parents=True)
+        for number in range(30):
+            pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
+            pixels[..., channel] += 130
+            Image.fromarray(pixels).save(folder / kind / f"{number}.png")
+    model = _model()
+    study_weights(model, ["kind 2"], images=folder, out=tmp_path / "out", settings=QUICK)
+    rows = json.loads((tmp_path / "out" / "kind_2-neurons.json").read_text(encoding="utf-8"))
+    maps = torch.nn.Sequential(*list(model.network.children())[:2])
+    strongest = {}
+    for kind in ("red", "blue"):
+        views = torch.stack([central_view(Image.open(file), model.preprocess) for file in (folder / kind).iterdir()])
+        strongest[kind] = maps(model.preprocess.normalize(views)).detach().amax((2, 3)).mean(0)
+    assert {row["kind"] for row in rows} == {"discriminative", "confusing"}
+    named = [row for row in rows if row["name"]]
+    assert named
+    for row in named:
+        assert row["name"] == max(strongest, key=lambda kind: float(strongest[kind][row["feature"]]))
+        assert float(row["AUROC"].split()[0]) > 0.5
+    assert "what its terminal neurons are called" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
 def test_on_an_image_every_node_says_how_probable_the_class_still_is(tmp_path: Path, labelled: Path) -> None:

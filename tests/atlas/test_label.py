@@ -269,3 +269,40 @@ def test_name_cells_takes_any_number_of_directions(monkeypatch: pytest.MonkeyPat
     assert [cell.name for cell in label(made, source, vocabulary=Labels(_tree(tmp_path))).cells] == [
         cell.name for cell in whole.cells
     ]
+
+
+def test_a_part_of_the_activations_is_named_by_all_of_them(tmp_path: Path) -> None:
+    made, source = _known()
+    assert made.sample.image is not None
+    rows = np.flatnonzero(np.isin(made.sample.image % len(KINDS), (0, 1, 2)) & (np.arange(len(made.xy)) % 3 == 0))
+    xy, part = made.xy[rows], made.sample.part(rows)
+    cells = atlas.grid.bin_cells(xy, part.vectors, part.image, part.position, levels=(LEVEL,))
+    some = replace(made, cells=cells, pictures=made.pictures[: len(cells)], sample=part, xy=xy)
+    named = label(some, source, vocabulary=Labels(_tree(tmp_path)), whole=made.sample)
+    about = named.manifest["names"]
+    assert about["chosen_on"] + about["checked_on"] == 240
+    above = {"dog": "animal", "cat": "animal", "car": "thing"}
+    called = [(cell.name.text if cell.name else "", KINDS[cell.col]) for cell in named.cells]
+    assert np.mean([name in (kind, above[kind]) for name, kind in called]) > 0.9
+
+
+def test_two_classes_compared_are_named_as_they_are_made_and_load_so(tmp_path: Path) -> None:
+    images = _colours(tmp_path / "images", 20)
+    settings = {name: value for name, value in SETTINGS.items() if name != "grid"}
+    given = (toy_model(), "5", "a", "d", images)
+    made = atlas.compare(*given, count=60, gradient=3, out=tmp_path / "out", **settings)
+    names = {cell.key: cell.name.text for cell in made.gradient.cells if cell.name}
+    assert names
+    assert {row.cell: row.name for row in made.telling if row.name} == names
+    table = json.loads((tmp_path / "out" / "telling.json").read_text(encoding="utf-8"))
+    assert {row["cell"]: row["name"] for row in table if row["name"]} == names
+    assert any(name in line for name in names.values() for line in made.manifest["conclusion"])
+    assert f"<td>{next(iter(names.values()))}</td>" in (tmp_path / "out" / "tables.html").read_text(encoding="utf-8")
+    loaded = atlas.compare(*given, count=60, gradient=3, out=tmp_path / "out", **settings)
+    assert loaded.telling == made.telling
+    for one, other in ((loaded.gradient, made.gradient), (loaded.left.atlas, made.left.atlas)):
+        assert one.names_told == other.names_told
+        assert one.names_told.startswith("by labels")
+        assert [cell.name for cell in one.cells] == [cell.name for cell in other.cells]
+    with pytest.raises(UserError, match="names cells as it makes them"):
+        label_folder(tmp_path / "out", images)
