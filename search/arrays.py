@@ -1,4 +1,4 @@
-"""Files that hold numbers, not photographs: .npy, .npz and multi-band TIFF -> an array, read exactly."""
+"""Files that hold numbers, not photographs: .npy, .npz, DICOM and multi-band TIFF -> an array, read exactly."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from featviz.errors import UserError
 
 from .decode import MOST_BYTES, UndecodableError, regular, why
+from .dicom import read_dicom
 
 # Files of arrays alone, and those that may hold a photograph or many bands.
-ARRAYS, TIFFS = frozenset((".npy", ".npz")), frozenset((".tif", ".tiff"))
+ARRAYS, TIFFS, DICOM = frozenset((".npy", ".npz", ".dcm")), frozenset((".tif", ".tiff")), ".dcm"
 
 
 def is_array(file: Path) -> bool:
@@ -32,10 +33,12 @@ def is_tiff(file: Path) -> bool:
 
 
 def read_array(file: Path) -> NDArray[Any]:
-    """The array of a .npy file, or the only one of an .npz file.
+    """The array of a .npy file, the only one of an .npz file, or the image of a DICOM file.
 
     Raises `UndecodableError` for a file that is damaged or too large, holds several arrays, or anything but numbers.
     """
+    if file.suffix.lower() == DICOM:
+        return read_dicom(file)
     try:
         with regular(file) as stream:
             found = _from_zip(stream) if file.suffix.lower() == ".npz" else _from_npy(stream)

@@ -16,6 +16,7 @@ from .digits import Digits
 from .folder import from_folder, image_files
 from .image_set import SUFFIXES, Images
 from .torch_datasets import from_dataset, from_list, is_dataset
+from .volumes import from_volumes, is_volume, volume_files
 
 __all__ = ["SUFFIXES", "Images", "from_dataset", "open_images"]
 
@@ -31,9 +32,10 @@ def open_images(source: Any, how: Preprocess | None = None) -> Images:
     """Images of a folder, of `photos` or `digits` (embedded), of a torchvision data set by name, or of another source.
 
     A folder is read recursively, sorted by name. `hf:NAME`, `hf:NAME@SPLIT`, or a folder that `datasets` saved, is a
-    Hugging Face data set; `shards-{000..009}.tar`, a glob of .tar files or a folder of them are WebDataset shards. A
-    folder's classes come from its labels.csv (columns `file` and `class_index`, optionally `name`), else from the
-    sub-folders, else there are none. A list of files or of open images, and a data set of PyTorch or Hugging Face, do,
+    Hugging Face data set; `shards-{000..009}.tar`, a glob of .tar files or a folder of them are WebDataset shards; a
+    volume of NIfTI, or a folder of them, is its slices. A folder's classes come from its labels.csv (columns `file` and
+    `class_index`, optionally `name`), else from the sub-folders, else there are none. A list of files or of open
+    images, and a data set of PyTorch or Hugging Face, do,
     too. how: how the network that is looked into sees images, which says what a reader is shown of bands. Raises
     `UserError` for a source that does not exist or holds no image.
     """
@@ -56,10 +58,14 @@ def _opened(source: Any) -> Images:
     if name.endswith(".tar"):
         return from_shards(name)
     folder = Path(source)
+    if is_volume(folder) and folder.is_file():
+        return from_volumes([folder], name)
     if any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         return load_huggingface(folder)
     if folder.is_dir() and next(folder.glob("*.tar"), None) and not image_files(folder):
         return from_shards(str(folder / "*.tar"))
+    if folder.is_dir() and (volumes := volume_files(folder)) and not image_files(folder):
+        return from_volumes(volumes, name)
     if folder.is_dir():
         return from_folder(folder)
     near = ", ".join(map(repr, closest(name, ["photos", "digits", *TORCHVISION])))

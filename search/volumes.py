@@ -1,0 +1,100 @@
+"""Volumes of NIfTI -> a data set of their slices."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featviz.errors import UserError
+
+from .decode import MOST_BYTES, why
+from .image_set import Images, readable
+
+SUFFIXES = (".nii", ".nii.gz")
+
+
+def is_volume(file: Path) -> bool:
+    """Whether a file is one of NIfTI by its name."""
+    return file.name.lower().endswith(SUFFIXES)
+
+
+def volume_files(folder: Path) -> list[Path]:
+    """The files of NIfTI below a folder, sorted by name."""
+    return sorted(file for file in folder.rglob("*") if is_volume(file) and file.is_file())
+
+
+def from_volumes(files: Sequence[Path], name: str) -> Images:
+    """The slices of volumes of NIfTI across their third axis, as a radiologist sees them: the front is up.
+
+    They are turned to the nearest of right, front and top first, whatever order a file has them in. A network has to
+    state the range of their numbers. Raises `UserError` where nibabel is not installed, and for a file that is damaged,
+    too large or no volume.
+    """
+    try:
+        nibabel: Any = importlib.import_module("nibabel")
+    except ImportError as error:
+        raise UserError("NIfTI volumes need an extra: pip install 'activation-atlas[medical]'.") from error
+    counts, digest = [], hashlib.sha256()
+    for file in files:
+        try:
+            image: Any = nibabel.load(file)
+            turned = nibabel.orientations.apply_orientation
+            shape = turned(np.empty(image.shape, np.bool_), nibabel.io_orientation(image.affine)).shape
+        except Exception as error:  # likewise
+            raise UserError(f"the volume {str(file)!r} cannot be read: {why(error)}.") from error
+        if len(image.shape) != 3:
+            raise UserError(f"the volume {str(file)!r} has {len(image.shape)} dimensions: give volumes of three.")
+        if prod(image.shape) * 4 > MOST_BYTES:
+            raise UserError(f"the volume {str(file)!r} takes more than {MOST_BYTES:,} bytes.")
+        counts.append(int(shape[2]))
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    names = tuple(
+        f"{file.name}/{number:04d}" for file, count in zip(files, counts, strict=True) for number in range(count)
+    )
+    unknown, slices = (-1,) * len(names), Slices(files, list(accumulate(counts)))
+    return Images(
+        readable(name), names, unknown, ("",) * len(names), dataset=slices, content=digest.hexdigest(),
+        archives=tuple(files),
+    )  # fmt: skip
+
+
+class Slices:
+    """The slices of volumes as a data set; the volume that was last asked for is held, since they come in order.
+
+    ends: how many slices there are up to the end of each file.
+    """
+
+    def __init__(self, files: Sequence[Path], ends: Sequence[int]) -> None:
+        self.files, self.ends = tuple(files), tuple(ends)
+        self._held: tuple[Path, NDArray[np.float32]] | None = None
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, number: int) -> NDArray[np.float32]:
+        place = bisect_right(self.ends, number)
+        first = self.ends[place - 1] if place else 0
+        # Rows run from the front to the back, columns as in the volume.
+        return np.ascontiguousarray(self._volume(self.files[place])[:, ::-1, number - first].T)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_held": None}
+
+    def _volume(self, file: Path) -> NDArray[np.float32]:
+        """(right, front, top)."""
+        nibabel: Any = importlib.import_module("nibabel")  # whose functions are not typed
+        held = self._held
+        if held is None or held[0] != file:
+            image: Any = nibabel.as_closest_canonical(nibabel.load(file))
+            held = self._held = file, np.asarray(image.dataobj, dtype=np.float32)
+        return held[1]
