@@ -90,22 +90,25 @@ class Ascent:
             run.take(each, better.repeat_interleave(group))
 
     def _gradients(
-        self, images: Tensor, views: Tensor, index: Tensor
+        self, images: Tensor, views: Tensor, index: Tensor, grey: Tensor
     ) -> tuple[Tensor, tuple[Tensor | None, Tensor | None], Tensor]:
-        """Scores (n,), the ascent's gradients at the images and at the views, and which pictures had to be rescued."""
-        scores, at_images, at_views, fallen = self._pass(images, views, index)
+        """Scores (n,), the ascent's gradients at the images and at the views, and which pictures had to be rescued.
+
+        grey: (n,) what `of_grey` says.
+        """
+        scores, at_images, at_views, fallen = self._pass(images, views, index, grey)
         if at_views is None:
             return scores, (at_images, None), torch.zeros(len(images), dtype=torch.bool, device=images.device)
         shut = at_views.flatten(1).abs().amax(1) == 0
         if shut.any():
             with LeakyGradients():
-                _, _, leaky, _ = self._pass(images, views, index)
+                _, _, leaky, _ = self._pass(images, views, index, grey)
             if leaky is not None:
                 at_views = torch.where(shut[:, None, None, None], leaky, at_views)
         return scores, (at_images, at_views), shut | fallen
 
     def _pass(
-        self, images: Tensor, views: Tensor, index: Tensor
+        self, images: Tensor, views: Tensor, index: Tensor, grey: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
         """Scores (n,), the gradients at images and views, and (n,) where the unit's own function only fell."""
         shown, seen = (tensor.detach().requires_grad_() for tensor in (images, views))
@@ -118,7 +121,7 @@ class Ascent:
         wish = scores
         if self.prior is not None:
             # In the size of what is gained, so that one weight suits every unit, and logits that all lie below 0.
-            wish = wish + (scores.detach() - self._of_grey(index)).abs() * self.prior(acts)
+            wish = wish + (scores.detach() - grey).abs() * self.prior(acts)
         if self.alpha:
             # A share of the score goes with the opaque area, so that opacity stays where it earns its keep.
             wish = wish - scores.detach().clamp(min=0) * shown[:, -1].mean((1, 2))
@@ -131,8 +134,10 @@ class Ascent:
                 fallen = fallen | each.shut
         return scores.detach(), shown.grad, seen.grad, fallen
 
-    def _of_grey(self, index: Tensor) -> Tensor:
-        """The scores (n,) of mid-grey in place of the pictures."""
+    def of_grey(self, index: Tensor) -> Tensor:
+        """The scores (n,) of mid-grey in place of the pictures; 0 where no prior is weighed against them."""
+        if self.prior is None:
+            return torch.zeros(len(index), device=index.device)
         grey = torch.full((1, self.trunk.preprocess.channels, *self.size), 0.5, device=self.trunk.device)
         grey = grey.expand(len(index), -1, -1, -1)
         with torch.no_grad():
@@ -166,6 +171,7 @@ class _Run:
         if how.start is not None:
             self.canvas.begin_at(how.start[numbers].to(device))
         self.index = torch.tensor(numbers, device=device)
+        self.grey = how.of_grey(self.index)
         self.peak = self.canvas.lr if how.lr is None else how.lr
         self.optimizer = torch.optim.Adam(self.canvas.parameters, lr=self.peak, fused=True)
         self.rescued = torch.zeros(len(numbers), dtype=torch.long, device=device)
@@ -184,7 +190,7 @@ class _Run:
             images.retain_grad()
         shown = over_noise(images, self.generators) if how.alpha else images
         views = at(how.transform, progress)(shown, self.generators)
-        scores, gradients, shut = how._gradients(images, views, self.index)
+        scores, gradients, shut = how._gradients(images, views, self.index, self.grey)
         if self.step == 1 and gradients[1] is not None and not gradients[1].any():
             with flat_refused(how.trunk.name):
                 how.trunk(views.detach().requires_grad_())

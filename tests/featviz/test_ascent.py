@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -270,6 +271,15 @@ def test_a_prior_guides_the_drawing_and_is_left_out_of_the_score() -> None:
     guided = maximize(model, wish, size=32, steps=40, transform=STILL, prior=20 * dark)
     assert guided.images.float().mean() < free.images.float().mean() - 20
     assert torch.allclose(_measured(model, wish, guided.images), guided.clean, atol=1e-5)
+
+
+def test_a_prior_weighs_alike_whatever_is_added_to_all_scores() -> None:
+    model, wish = toy_model(), channel("4", [0, 1])
+    dark = Objective((), lambda acts: -acts.images.mean((1, 2, 3)))
+    how = {"size": 32, "steps": 12, "transform": STILL, "prior": 2 * dark}
+    plain = maximize(model, wish, **how)  # type: ignore[arg-type]
+    below = replace(wish, score=lambda acts: wish(acts) - 32.0)
+    assert torch.equal(maximize(model, below, **how).images, plain.images)  # type: ignore[arg-type]
 
 
 def test_out_of_memory_halves_the_micro_batch_and_says_so() -> None:
