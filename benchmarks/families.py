@@ -105,7 +105,7 @@ def checked(family: str, name: str) -> Row:
             warnings.simplefilter("ignore")
             model: Model = builder(name)(False).to("cpu")
             _enliven(model)
-            layer = model.default_layer or _last_stage(model)
+            layer = model.default_layer or ""
             for check, run in CHECKS.items():
                 found[check] = _said(run, model, layer)
     except Exception as error:
@@ -137,19 +137,6 @@ def _said(run: Callable[[Model, str], None], model: Model, layer: str) -> str:
     return ""
 
 
-def _last_stage(model: Model) -> str:
-    """The last but one of the longest row of parts, where torchvision names no default."""
-    from featviz.default_layer import default_layer
-
-    chosen = default_layer(model.network, ())
-    if chosen is None:
-        stages = [
-            name for name, _ in model.network.named_children() if name.startswith(("layer", "stage", "inception"))
-        ]
-        chosen = stages[-2]
-    return chosen
-
-
 def page(rows: Sequence[Row]) -> str:
     """The table as a page."""
     whole = [row for row in rows if all(said == "" or said.startswith("refused") for said in row.found.values())]
@@ -160,6 +147,7 @@ def page(rows: Sequence[Row]) -> str:
         "with random weights (norms of a batch know noise's mean and deviation), read at its default layer. "
         f"{len(whole)} of {len(rows)} pass or are refused with a reason.",
         "",
+        "- **default**: a layer is looked at where nobody names one, and it has a map.",
         "- **read**: what is read at the layer is what a plain hook sees, and a quarter of the image that changes "
         "shows in that quarter of the map.",
         "- **drawn**: sixteen steps take a picture above the first (without views: what random weights like is fine "

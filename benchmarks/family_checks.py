@@ -24,11 +24,21 @@ class Refused(Exception):  # noqa: N818  (an answer, not an error)
     """The toolkit says in words that it will not do it."""
 
 
+def _default(model: Model, layer: str) -> None:
+    """A layer is named where the user names none, and it has places."""
+    if not layer:
+        raise AssertionError("no layer is looked at where nobody names one")
+    try:
+        _, rows, columns = Trunk(model, [layer]).map_size(layer)
+    except UserError as error:
+        raise Refused(error) from error
+    if rows * columns < 4:
+        raise AssertionError(f"{layer} has a map of {rows} x {columns}")
+
+
 def _read(model: Model, layer: str) -> None:
     """The maps hold what a plain hook sees; a quarter of an image that changes shows in that quarter of the map."""
-    images = torch.rand(
-        2, model.preprocess.channels, *model.preprocess.size, generator=torch.Generator().manual_seed(1)
-    )
+    images = _noise(model)
     try:
         trunk = Trunk(model, [layer])
         maps = trunk(images)[layer]
@@ -73,11 +83,12 @@ def _drawn(model: Model, layer: str) -> None:
     picture is drawn and judged as it is.
     """
     try:
+        alive = int(Trunk(model, [layer])(_noise(model))[layer].mean((0, 2, 3)).argmax())
         first, last = (
             float(
                 maximize(
                     model,
-                    objectives.channel(layer, 0),
+                    objectives.channel(layer, alive),
                     size=model.preprocess.size[0],
                     steps=steps,
                     transform=lambda views, generators: views,
@@ -151,13 +162,27 @@ def _head(model: Model, layer: str) -> None:
         raise AssertionError(f"{head.name} is not what the network calls its classifier")
 
 
-CHECKS: dict[str, Callable[[Model, str], None]] = {"read": _read, "drawn": _drawn, "effects": _effects, "head": _head}
+CHECKS: dict[str, Callable[[Model, str], None]] = {
+    "default": _default,
+    "read": _read,
+    "drawn": _drawn,
+    "effects": _effects,
+    "head": _head,
+}
+
+
+def _noise(model: Model) -> Tensor:
+    """Two random images in [0, 1]."""
+    how = model.preprocess
+    return torch.rand(2, how.channels, *how.size, generator=torch.Generator().manual_seed(1))
 
 
 def _hooked(model: Model, layer: str, images: Tensor) -> Tensor:
     """The first tensor of images that the layer puts out, by a hook on the network as it is."""
     seen: list[Any] = []
-    handle = model.network.get_submodule(layer).register_forward_hook(lambda module, given, output: seen.append(output))
+    handle = model.network.get_submodule(layer).register_forward_hook(
+        lambda module, given, output: seen.append(copy.deepcopy(output))  # the next layer may work in place
+    )
     try:
         with torch.no_grad():
             model.network(model.preprocess.normalize(images))

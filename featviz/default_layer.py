@@ -20,13 +20,22 @@ def default_layer(network: nn.Module, feature_info: Sequence[Mapping[str, Any]])
     rows = {
         name: list(module.named_children())
         for name, module in modules.items()
-        if name.count(".") <= 1 and isinstance(module, (nn.ModuleList, nn.Sequential))
+        if not name or (name.count(".") <= 1 and isinstance(module, (nn.ModuleList, nn.Sequential)))
     }
-    longest = max(rows, key=lambda name: len(rows[name]), default="")
-    if not longest or len(rows[longest]) < 2:
-        return None
-    inner, module = rows[longest][-2]
-    return _that_runs(f"{longest}.{inner}", module)
+    # Blocks are made of parts; a row of single layers may be a classifier, and is looked at where there are no blocks.
+    blocks = {name: [each for each in row if _is_block(each[1])] for name, row in rows.items()}
+    # Two modules beside each other are features and a head, not two stages.
+    for choice, least in ((blocks, 3), ({name: row for name, row in rows.items() if name}, 2)):
+        longest = max(choice, key=lambda name: len(choice[name]), default="")
+        if len(choice.get(longest, ())) >= least:
+            inner, module = choice[longest][-2]
+            return _that_runs(f"{longest}.{inner}".lstrip("."), module)
+    return None
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether a module is made of others, and is not the head that a network has for training alone."""
+    return any(True for _ in module.children()) and "Aux" not in type(module).__name__
 
 
 def _that_runs(name: str, module: nn.Module) -> str:

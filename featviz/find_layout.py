@@ -111,7 +111,8 @@ def _of_images(output: Any) -> tuple[str | int, ...]:
 def _map(network: nn.Module, layer: _Layer, sequences: frozenset[int]) -> Layout:
     shape = tuple(layer.tensor.shape)
     many = shape[2] * shape[3] > 1
-    if not layer.word and many and shape[2] in sequences and layer.score(Layout("nchw", part=layer.part)) < FOLLOWS:
+    read = [layer.score(Layout(kind, part=layer.part)) for kind in ("nchw", "nhwc")]
+    if not layer.word and many and shape[2] in sequences and max(read) < FOLLOWS:
         raise UndecidedError(
             f"layer {layer.name!r} returns {shape}: one row for each of {shape[2]} tokens, as the heads of attention "
             "do; it is no map of the image."

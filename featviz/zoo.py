@@ -149,7 +149,7 @@ def _torchvision(name: str, short: str, pretrained: bool, classes: int | None) -
         (size, size), tuple(recipe.mean), tuple(recipe.std), recipe.interpolation.value, min(1.0, size / resized)
     )
     labels = tuple(weights.meta["categories"]) if classes is None else ()
-    return Model(name, network.eval(), how, labels)
+    return Model(name, network.eval(), how, labels, default_layer(network, ()))
 
 
 def _lucent(pretrained: bool) -> Model:

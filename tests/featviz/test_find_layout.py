@@ -282,3 +282,29 @@ def test_places_in_another_order_than_the_images_are_refused_behind_a_norm_of_ch
     }[order]
     with pytest.raises(UndecidedError, match="another order"):
         layout_of(Mixing(2, places).calibrated(), "last")
+
+
+class Rows(nn.Module):
+    """Sequences along rows and columns, as of recurrent layers, put together as channels-last maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patch = nn.Conv2d(3, 12, 4, 4)
+        self.norm = nn.LayerNorm(12)
+        self.join = Join()
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.patch(images).permute(0, 2, 3, 1)
+        along = self.norm(maps.flatten(0, 1)).reshape(maps.shape)  # sequences of as many tokens as there are columns
+        return self.head(self.join(along).mean((1, 2)))  # type: ignore[no-any-return]
+
+
+class Join(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps + 1
+
+
+def test_channels_last_maps_are_no_heads_though_sequences_are_as_long_as_their_columns() -> None:
+    assert layout_of(Rows(), "join").kind == "nhwc"
