@@ -237,7 +237,7 @@ def _channel_name(card: UnitCard, channel: int) -> str:
     labels = card.exemplars.model.labels
     if card.key != OUTPUT or channel >= len(labels):
         unit = card.exemplars.layers[card.key].readout.unit(channel)
-        return unit if len(unit) <= 20 else f"…:{channel}"
+        return unit if len(card.key) <= 15 else f"…:{channel}"
     return labels[channel] if len(labels[channel]) <= 20 else f"{labels[channel][:19]}…"
 
 
