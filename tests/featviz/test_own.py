@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -145,6 +146,41 @@ def test_a_file_that_was_changed_is_read_anew(home: Path, monkeypatch: pytest.Mo
         file.write_text(f"from torch import nn\nlayer = nn.Conv2d(3, {width}, 1)\n")
         os.utime(file, (10**9, 10**9))
         assert load_model(f"{file}:layer", device="cpu").network.out_channels == width
+
+
+@pytest.mark.parametrize("address", ["own_main.py", "own_twin/whole.py", "own_loose:layer", "own_twin.whole:layer"])
+def test_a_second_folder_gets_its_own_code(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    found = []
+    for width in (3, 4, 3):
+        folder = tmp_path / f"of_{width}"
+        (folder / "own_twin").mkdir(parents=True, exist_ok=True)
+        (folder / "own_space").mkdir(exist_ok=True)
+        layer = f"from torch import nn\nlayer = nn.Conv2d(3, {width}, 1)\n"
+        (folder / "own_parts.py").write_text(layer)
+        (folder / "own_space" / "parts.py").write_text(layer)
+        (folder / "own_loose.py").write_text("from own_space.parts import layer\n")
+        (folder / "own_main.py").write_text("from own_parts import layer\n")
+        (folder / "own_twin" / "__init__.py").write_text("")
+        (folder / "own_twin" / "parts.py").write_text(layer)
+        (folder / "own_twin" / "whole.py").write_text("from .parts import layer\n")
+        monkeypatch.chdir(folder)
+        found.append(load_model(address if ":" in address else f"{folder}/{address}:layer", device="cpu").network)
+    assert [network.out_channels for network in found] == [3, 4, 3]
+
+
+def test_what_is_installed_below_a_folder_is_no_namesake(home: Path, tmp_path: Path) -> None:
+    packages, other = home / "env" / "packages", tmp_path / "other"
+    packages.mkdir(parents=True)
+    (packages / "own_installed.py").write_text("")
+    load_model(f"{home}/own_net.py:Net", device="cpu")
+    sys.path.insert(0, str(packages))
+    installed = importlib.import_module("own_installed")
+    (other / "own_installed").mkdir(parents=True)
+    (other / "own_second.py").write_text("from torch import nn\nlayer = nn.Conv2d(3, 3, 1)\n")
+    load_model(f"{other}/own_second.py:layer", device="cpu")
+    assert sys.modules["own_installed"] is installed
 
 
 @pytest.mark.parametrize(
