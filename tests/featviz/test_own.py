@@ -226,6 +226,14 @@ def test_weights_are_put_into_a_network_of_ones_own(home: Path, tmp_path: Path) 
         ("a.json", '{"id2label": {"0": "cat", "1": "wild dog", "2": "owl"}, "hidden_size": 3}'),
         ("a.csv", "name,n\ncat,1\nwild dog,1\nowl,1\n"),
         ("a.csv", "class_index,name\n2,owl\n0,cat\n1,wild dog\n1,wild dog\n"),
+        ("a.json", '{"0": ["n1", "cat"], "1": ["n2", "wild dog"], "2": ["n3", "owl"]}'),
+        ("a.csv", 'index, name\n0, "cat"\n1, "wild dog"\n2, "owl"\n'),
+        ("a.csv", "label,name\n2,owl\n0,cat\n1,wild dog\n"),
+        ("a.csv", "class_id,name\n2,owl\n0,cat\n1,wild dog\n"),
+        ("a.csv", "class,label\nowl,2\ncat,0\nwild dog,1\n"),
+        ("a.csv", "label,category\n2,owl\n0,cat\n1,wild dog\n"),
+        ("a.csv", "name,category\ncat,1\nwild dog,1\nowl,2\n"),
+        ("a.csv", "index,name\n0,cat,\n1,wild dog\n2,owl\n"),
     ],
 )
 def test_class_names_come_from_text_json_and_tables(tmp_path: Path, name: str, text: str) -> None:
@@ -243,6 +251,12 @@ def test_class_names_come_from_text_json_and_tables(tmp_path: Path, name: str, t
         ("a.json", "[1, 2", "no JSON"),
         ("a.csv", "file,kind\n1,2\n", "a column called name; it has file, kind"),
         ("a.csv", "class_index,name\n1,cat\nx,owl\n", "a number in each row"),
+        ("a.csv", "class_index,name\n²,cat\n", "a number in each row"),
+        ("a.csv", "index,name\n0,tench, Tinca tinca\n", "more fields than columns in the row 0, tench, .*quotes"),
+        ("a.csv", "index,name\n0,cat\n0,dog\n1,owl\n", "gives class 0 two names, 'cat' and 'dog'"),
+        ("a.json", '{"cat": 0, "kitten": 0, "dog": 1}', "gives class 0 two names, 'cat' and 'kitten'"),
+        ("a.json", '{"0": "cat", "1": null}', "has None for the name of a class, and a name is a text"),
+        ("a.json", '{"0": {"name": "cat"}}', "a name is a text"),
     ],
 )
 def test_class_names_with_gaps_are_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -251,3 +265,9 @@ def test_class_names_with_gaps_are_refused(tmp_path: Path, name: str, text: str,
         read_labels(tmp_path / name)
     with pytest.raises(UserError, match="no file of labels"):
         read_labels(tmp_path / "absent.txt")
+
+
+def test_digits_are_names_where_nothing_else_is(tmp_path: Path) -> None:
+    for name, text in (("a.csv", "label\n7\n9\n"), ("a.csv", "index,label\n1,9\n0,7\n"), ("a.json", '{"0": 7, "1": 9}')):
+        (tmp_path / name).write_text(text)
+        assert read_labels(tmp_path / name) == ("7", "9")
