@@ -51,8 +51,8 @@ def plain_copy(network: nn.Module, *, memory_format: torch.memory_format = torch
     parameters of the value that they have in eval mode. Activations that a module keeps come along as plain tensors.
     A network that is not in float32 takes images in float32 all the same and returns float32.
 
-    memory_format: of weights of four dimensions. Raises `UserError` for a network that keeps what cannot be copied, or a
-    function that would go on running the network itself.
+    memory_format: of weights of four dimensions. Raises `UserError` for a network that keeps what cannot be copied, or
+    a function that would go on running the network itself.
     """
     if any(is_lazy(weight) for weight in (*network.parameters(), *network.buffers())):
         raise UserError("the network has lazy layers, whose weights are there after a first pass only: run it once.")

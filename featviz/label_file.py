@@ -21,7 +21,8 @@ def read_labels(file: str | Path) -> tuple[str, ...]:
 
     `file`: one name a line; .json with a list, with {"0": name}, {"0": [WordNet's number, name]} or {name: 0}; or .csv
     with a column called name (or label, class, category), in order of the column class_index (or index, id, class_id)
-    where there is one. A column called label or class whose values are all numbers is such a one beside another's names.
+    where there is one. Beside another column with names, one called label or class is such a one where it has numbers
+    alone.
 
     Raises `UserError` for a file that cannot be read so, with a gap, without a name or with two for one class.
     """

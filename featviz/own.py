@@ -21,7 +21,6 @@ from torch import nn
 from .errors import UserError, unknown
 from .models import Model
 
-
 # Folders that networks were imported from.
 _HOMES: set[Path] = set()
 

@@ -117,7 +117,9 @@ def _by_global(network: nn.Module) -> None:
 def test_a_function_that_would_run_the_network_itself_is_refused(bind: Callable[[nn.Module], None]) -> None:
     network = _GLOBAL if bind is _by_global else conv_net()
     bind(network)
-    with pytest.raises(UserError, match=r"(it|its layer '2') keeps (a hook|a function in '\w+') that closes over the netw"):
+    with pytest.raises(
+        UserError, match=r"(it|its layer '2') keeps (a hook|a function in '\w+') that closes over the netw"
+    ):
         plain_copy(network)
 
 

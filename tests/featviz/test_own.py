@@ -268,6 +268,10 @@ def test_class_names_with_gaps_are_refused(tmp_path: Path, name: str, text: str,
 
 
 def test_digits_are_names_where_nothing_else_is(tmp_path: Path) -> None:
-    for name, text in (("a.csv", "label\n7\n9\n"), ("a.csv", "index,label\n1,9\n0,7\n"), ("a.json", '{"0": 7, "1": 9}')):
+    for name, text in (
+        ("a.csv", "label\n7\n9\n"),
+        ("a.csv", "index,label\n1,9\n0,7\n"),
+        ("a.json", '{"0": 7, "1": 9}'),
+    ):
         (tmp_path / name).write_text(text)
         assert read_labels(tmp_path / name) == ("7", "9")
