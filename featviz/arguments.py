@@ -182,15 +182,18 @@ def _names_of_dict(given: Mapping[Any, Any]) -> tuple[str, ...]:
 
 def _whole(given: Any) -> int | None:
     """A number from 0 on, as such or written out."""
-    if isinstance(given, bool):
-        return None
     if isinstance(given, str):
         return int(given) if given.isascii() and given.isdigit() and len(given) < 19 else None
+    number = _index(given)
+    return number if number is not None and number >= 0 else None
+
+
+def _index(given: Any) -> int | None:
+    """A whole number; None of anything else."""
     try:
-        number = operator.index(given)
+        return None if isinstance(given, bool) else operator.index(given)
     except TypeError:
         return None
-    return number if number >= 0 else None
 
 
 def _name(given: Any) -> str:
@@ -216,21 +219,33 @@ def _shown(given: Any) -> str:
     return text if len(text) <= 60 else f"{type(given).__name__} {text[:50]}..."
 
 
+def checked_text(given: Any, name: str, such_as: str) -> str:
+    """The text; `UserError` naming the argument for anything else, and for an empty one."""
+    if not isinstance(given, str) or not given.strip():
+        raise UserError(f"{name} is a text, such as {such_as!r}; got {_shown(given)}.")
+    return given
+
+
 class Answered(TypedDict):
     """What a user states of what a network returns."""
 
+    logits: str | int | None
     activation: Activation | None
     tokens: tuple[int, int, int] | None
 
 
-def checked_answer(activation: Activation | None, tokens: Any) -> Answered:
+def checked_answer(logits: Any, activation: Activation | None, tokens: Any) -> Answered:
     """What is stated of a network's result and tokens; raises `UserError` for what cannot be meant."""
+    if logits is not None and not (isinstance(logits, str) and logits) and _index(logits) is None:
+        raise UserError(f"logits is a key or a number, such as 'logits' or 0, where they are in a result of several; "
+                        f"got {_shown(logits)}.")  # fmt: skip
+    where = logits if logits is None or isinstance(logits, str) else _index(logits)
     if activation is not None and activation not in ACTIVATIONS:
         raise unknown("activation", str(activation), ACTIVATIONS)
     if tokens is None:
-        return {"activation": activation, "tokens": None}
+        return {"logits": where, "activation": activation, "tokens": None}
     numbers = list(tokens) if isinstance(tokens, (tuple, list)) else []
     whole = len(numbers) == 3 and all(isinstance(each, int) for each in numbers)
     if not whole or min(numbers[:2]) < 1 or numbers[2] < 0:
         raise UserError(f"tokens are (rows, columns, prefix), such as (14, 14, 1); got {tokens!r}.")
-    return {"activation": activation, "tokens": (numbers[0], numbers[1], numbers[2])}
+    return {"logits": where, "activation": activation, "tokens": (numbers[0], numbers[1], numbers[2])}

@@ -15,8 +15,9 @@ from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
 from .errors import UserError
-from .layers import infer_layout
+from .layers import infer_layout, split_token
 from .target import NotAllowedError, Target
+from .tokens import token_names
 
 _SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 # What a layer of tokens passes through, by which the number of tokens is known.
@@ -55,14 +56,14 @@ def gradient_rollout(target: Target, image: Tensor) -> tuple[Tensor, str]:
 class _Seen:
     """What one pass has shown: per layer `attention` (heads, queries, keys) and the unit's derivatives by it.
 
-    `rows`: the tokens that the unit is read from, as numbers of the last layer's queries; `prefix`, `grid`: where the
-    patches' tokens are.
+    `rows`: the tokens that the unit is read from, as numbers of the last layer's queries; `before`: the names of those
+    before the patches'; `grid`: the patches' (rows, columns).
     """
 
     attention: list[Tensor]
     gradients: list[Tensor]
     rows: list[int]
-    prefix: int
+    before: list[str]
     grid: tuple[int, int]
 
     @property
@@ -74,12 +75,14 @@ class _Seen:
         layers = f"{len(self.attention)} layers" if len(self.attention) > 1 else "one layer"
         where = f"the mean of {len(self.rows)} tokens"
         if len(self.rows) == 1:
-            where = "one patch's token" if self.rows[0] >= self.prefix else "the class token"
+            names = {"cls": "the class token"}
+            before = [names.get(name, f"the token {name}") for name in self.before]
+            where = [*before, "one patch's token"][min(self.rows[0], len(before))]
         return f"{layers} of attention, read at {where}"
 
     def map(self, flow: Tensor) -> Tensor:
         """The patches' part (rows, columns) of the flow (queries, tokens) to the tokens that the unit is read from."""
-        return flow[self.rows].mean(0)[self.prefix :].reshape(self.grid)
+        return flow[self.rows].mean(0)[len(self.before) :].reshape(self.grid)
 
 
 def _seen(target: Target, image: Tensor) -> _Seen:
@@ -92,9 +95,24 @@ def _seen(target: Target, image: Tensor) -> _Seen:
     prefix, grid = _grid(target, attention[-1].shape[-1])
     by = [gradient.reshape(kept.shape)[0] for gradient, kept in zip(gradients, attention, strict=True)]
     rows = by[-1].abs().sum((0, 2)).nonzero().flatten().tolist()
+    before = token_names(target.trunk.network, prefix)
     if not rows:  # a unit that is shut
-        rows = [0] if prefix else list(range(attention[-1].shape[-1]))
-    return _Seen([each.detach()[0].float().cpu() for each in attention], by, rows, prefix, grid)
+        rows = _own_rows(target, before, grid)
+    return _Seen([each.detach()[0].float().cpu() for each in attention], by, rows, before, grid)
+
+
+def _own_rows(target: Target, before: Sequence[str], grid: tuple[int, int]) -> list[int]:
+    """The tokens that a unit is of, where no derivative says which it is read from."""
+    unit, trunk = target.unit, target.trunk
+    patches = range(len(before), len(before) + grid[0] * grid[1])
+    if (token := split_token(unit.layer)[1]) in before:
+        return [before.index(token)]
+    if trunk.map_size(trunk.layers[0])[1:] == grid:  # else it is read behind the tokens, such as a class
+        if unit.position is None:
+            return list(patches)
+        row, column = (grid[0] // 2, grid[1] // 2) if unit.position == "center" else unit.position
+        return [patches[row * grid[1] + column]]
+    return [0] if "cls" in before else list(patches)
 
 
 def _gradients(found: Tensor, met: Sequence[_Met]) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,15 +32,16 @@ def checked_bands(
     bands: a name for each channel, or none. show: one band or three, by number from 0 or by name. range: the stored
     numbers that mean 0 and 1. Raises `UserError` for anything else.
     """
-    if isinstance(bands, str) or not all(isinstance(name, str) and name.strip() for name in bands):
+    given = None if isinstance(bands, str) or not isinstance(bands, Iterable) else list(bands)
+    if given is None or not all(isinstance(name, str) and name.strip() for name in given):
         raise UserError(f"bands takes a name for each input channel, such as ('red', 'green'); got {bands!r}.")
-    names = tuple(name.strip() for name in bands)
+    names = tuple(name.strip() for name in given)
     if names and len(names) != channels:
         raise UserError(f"bands takes a name for each of the {channels} input channels; got {len(names)}.")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two bands are called {twice!r}: each needs a name of its own.")
-    if isinstance(show, (str, int)):
+    if isinstance(show, str) or not isinstance(show, Iterable):
         raise UserError(f"show takes one band or three, by number or by name, such as (3, 2, 1); got {show!r}.")
     shown = tuple(_number(band, channels, names) for band in show)
     if len(shown) not in (0, 1, 3):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import dis
 import io
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache, partial
 from operator import is_
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -49,7 +51,8 @@ def plain_copy(network: nn.Module, *, memory_format: torch.memory_format = torch
     parameters of the value that they have in eval mode. Activations that a module keeps come along as plain tensors.
     A network that is not in float32 takes images in float32 all the same and returns float32.
 
-    memory_format: of weights of four dimensions. Raises `UserError` for a network that keeps what cannot be copied.
+    memory_format: of weights of four dimensions. Raises `UserError` for a network that keeps what cannot be copied, or
+    a function that would go on running the network itself.
     """
     if any(is_lazy(weight) for weight in (*network.parameters(), *network.buffers())):
         raise UserError("the network has lazy layers, whose weights are there after a first pass only: run it once.")
@@ -60,6 +63,7 @@ def plain_copy(network: nn.Module, *, memory_format: torch.memory_format = torch
             twin: nn.Module = copy.deepcopy(network, memo)
         except Exception as error:  # whatever the object in question raises
             raise _refusal(network, memo, error) from error
+        _check_apart(network, twin)
         twin.eval()
         for module in reversed(list(twin.modules())):  # a parametrization's own weights before the weight made of them
             _settle_hooks(module)
@@ -191,6 +195,75 @@ def _inside(value: Any) -> Iterable[Any]:
     slots = getattr(type(value), "__slots__", ())
     held = [getattr(value, slot, None) for slot in ((slots,) if isinstance(slots, str) else slots)]
     return [*held, *getattr(value, "__dict__", {}).values()]
+
+
+def _check_apart(network: nn.Module, twin: nn.Module) -> None:
+    """Raise `UserError` where a function that the twin keeps has hold of a module of the network itself.
+
+    Functions are copied as they are, with what they close over; bound methods and partial functions are bound anew.
+    """
+    own = set(map(id, network.modules()))
+    for name, module in twin.named_modules():
+        for key, value in vars(module).items():
+            if key in _OWN or "state_dict" in key:  # what is called around a state dict runs in no pass
+                continue
+            if any(_holds(function, own) for function in _functions(value)):
+                where = f"its layer {name!r}" if name else "it"
+                what = "a hook" if key.endswith("_hooks") else f"a function in {key!r}"
+                raise UserError(
+                    f"the network cannot be copied, and all work happens on a copy: {where} keeps {what} that closes "
+                    "over the network itself, so that a copy would run the original's layers: make it a method, or "
+                    "bind it by functools.partial or types.MethodType."
+                )
+
+
+def _functions(kept: Any) -> Iterator[FunctionType]:
+    """The functions in what a module keeps, however deep; those of other modules are theirs."""
+    pending, seen = [kept], set[int]()
+    while pending:
+        value = pending.pop()
+        if isinstance(value, FunctionType):
+            yield value
+        elif not (type(value) in _PLAIN or isinstance(value, (nn.Module, Tensor, *_SHARED)) or id(value) in seen):
+            seen.add(id(value))
+            pending.extend(_inside(value))
+            pending.extend([value.__func__] if isinstance(value, MethodType) else [])
+
+
+def _holds(function: FunctionType, own: Collection[int]) -> bool:
+    """Whether a function, or one that it closes over, has hold of one of these objects, by their ids."""
+    pending, seen = [function], set[int]()
+    while pending:
+        value: Any = pending.pop()
+        if id(value) in own:
+            return True
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, FunctionType):
+            pending.extend(_captured(value))
+        elif isinstance(value, (dict, list, tuple, partial, MethodType)):
+            pending.extend(_inside(value))
+    return False
+
+
+def _captured(function: FunctionType) -> Iterator[Any]:
+    """What a function closes over, its defaults, and the modules among the globals that it reads."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # not filled yet
+            yield cell.cell_contents
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+    for name in _globals_read(function.__code__):
+        if isinstance(found := function.__globals__.get(name), nn.Module):
+            yield found
+
+
+@cache
+def _globals_read(code: CodeType) -> frozenset[str]:
+    inner = [_globals_read(each) for each in code.co_consts if isinstance(each, CodeType)]
+    read = {each.argval for each in dis.get_instructions(code) if each.opname == "LOAD_GLOBAL"}
+    return frozenset(read).union(*inner)
 
 
 def _refusal(network: nn.Module, memo: Mapping[int, Any], error: Exception) -> UserError:

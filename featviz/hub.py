@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from .arguments import interpolation_name
 from .errors import UserError, unknown
 from .label_file import in_order
 from .models import IMAGENET_MEAN, IMAGENET_STD, Model
 
 _HEAD = "ForImageClassification"
-# Pillow's numbers of filters, as a processor's settings have them.
-_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+_BILINEAR = 2  # Pillow's number of the filter, as a processor's settings have it
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 
 
@@ -92,7 +92,7 @@ def visual_half(network: Any, name: str) -> Model:
 
 
 def _folder(name: str, folder: Path | None) -> str:
-    place = Path(name).expanduser() if folder is None else folder / name
+    place = (folder or Path()) / Path(name).expanduser()
     if place.exists():
         return str(place)
     if name.startswith((".", "/", "~")):
@@ -145,9 +145,6 @@ def _preprocess(transformers: Any, place: str, config: Any) -> tuple[dict[str, A
         note = "it has no image processor: how images enter is taken for ImageNet's; state it where that is wrong."
         return {**how, "mean": usual[0], "std": usual[1]}, [note]
     how, notes = {**_geometry(processor.to_dict()), **_measured(processor, place, channels)}, []
-    if how["interpolation"] not in ("bilinear", "bicubic"):
-        notes.append(f"its processor scales images by {how['interpolation']!r}; here it is bilinear.")
-        how["interpolation"] = "bilinear"
     if how.pop("squeezed"):
         notes.append("its processor squeezes images to its input's shape; here their central part is taken, as it is.")
     return how, notes
@@ -184,8 +181,9 @@ def _geometry(said: Mapping[str, Any]) -> dict[str, Any]:
         share, squeezed = min(1.0, min(view) / before), False
     elif edge and said.get("crop_pct"):  # ConvNeXt's: below 384 pixels it is scaled up first, then cut
         share, squeezed = (float(said["crop_pct"]), False) if edge < 384 else (1.0, True)
-    filter_ = _FILTERS.get(int(said.get("resample") or 2), "bilinear")
-    return {"crop": share, "interpolation": filter_, "squeezed": squeezed}
+    resample = said.get("resample")
+    by = interpolation_name(_BILINEAR if resample is None else resample)
+    return {"crop": share, "interpolation": by, "squeezed": squeezed}
 
 
 def _weights_in(place: Path) -> Path:

@@ -133,8 +133,16 @@ def _check_labels(model: Model, how: Mapping[str, Any]) -> None:
 
 def _placed(name: str, folder: Path | None) -> str:
     """The name with its path as seen from the current folder."""
-    place, colon, rest = name.rpartition(":")
-    return f"{folder / place}:{rest}" if folder is not None and colon and place.endswith(".py") else name
+    if folder is None:
+        return name
+    kind, _, given = name.partition(":")
+    known, at, inside = given.partition("@")
+    place, colon, made = name.rpartition(":")
+    if kind == "hf" and (folder / given).exists():
+        return f"hf:{folder / given}"
+    if kind == "open_clip" and at:
+        return f"open_clip:{known}@{folder / inside}"
+    return f"{folder / place}:{made}" if colon and place.endswith(".py") else name
 
 
 def _first_lines(error: Exception) -> str:

@@ -17,6 +17,7 @@ from .arguments import (
     channel_numbers,
     checked_answer,
     checked_network,
+    checked_text,
     class_names,
     crop_share,
     image_size,
@@ -160,9 +161,9 @@ class Model:
         refuse_volumes(network, len(means), height_width)
         how = Preprocess(height_width, means, deviations, interpolation_name(interpolation), crop_share(crop), *seen)
         if default_layer is not None:
-            find_layer(network, default_layer)
-        answer = checked_answer(activation, tokens)
-        return cls(name, network, how, class_names(labels), default_layer, logits=logits, **answer)
+            find_layer(network, checked_text(default_layer, "default_layer", "blocks.5"))
+        answer = checked_answer(logits, activation, tokens)
+        return cls(checked_text(name, "name", "my network"), network, how, class_names(labels), default_layer, **answer)
 
     def __str__(self) -> str:
         """What it takes, what it returns and what its results depend on, found out by running it."""

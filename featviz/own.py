@@ -21,6 +21,9 @@ from torch import nn
 from .errors import UserError, unknown
 from .models import Model
 
+# Folders that networks were imported from.
+_HOMES: set[Path] = set()
+
 
 @dataclass(frozen=True)
 class Address:
@@ -50,7 +53,8 @@ def make(address: Address, folder: Path | None = None) -> nn.Module | Model:
     """What a function, class or module of the user's makes.
 
     The file's own folder, or `folder` (default: the current one) for a module, is where imports look first meanwhile,
-    and last from then on, for what is imported during a forward pass. torch's random numbers begin at 0, so that
+    and last from then on, for what is imported during a forward pass; what another such folder has under the same name
+    is forgotten. torch's random numbers begin at 0, so that
     weights that are drawn are the same each time.
 
     Raises `UserError` for what is not there, for what needs arguments, for what is no network, and with file and line
@@ -126,12 +130,33 @@ def _importable(home: Path) -> Iterator[Path]:
     root = home
     while (root / "__init__.py").is_file():
         root = root.parent
+    _forget_namesakes(root)
     before = list(sys.path)
     sys.path.insert(0, str(root))
     try:
         yield root
     finally:
         sys.path[:] = before if str(root) in before else [*before, str(root)]
+
+
+def _forget_namesakes(root: Path) -> None:
+    """Take out of `sys.modules` what came from another home and has a namesake in this one, and know this one from now.
+
+    Else a second folder would get the first one's code, as what is imported already is not looked for again.
+    """
+    for name, module in list(sys.modules.items()):
+        top, file = name.partition(".")[0], getattr(module, "__file__", None)
+        if file and ((root / f"{top}.py").is_file() or (root / top).is_dir()):
+            path = Path(file).resolve()
+            if any(_lies_in(path, home, top) for home in _HOMES - {root}):
+                del sys.modules[name]
+    if root != Path(__file__).resolve().parents[1]:  # this package is nobody's namesake
+        _HOMES.add(root)
+
+
+def _lies_in(file: Path, home: Path, top: str) -> bool:
+    """Whether a file is what `import top`, or something below it, finds in a home: not what is installed below that."""
+    return home in file.parents and file.relative_to(home).parts[0] in (top, f"{top}.py")
 
 
 @contextmanager

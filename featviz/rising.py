@@ -69,7 +69,7 @@ def rising(maps: Tensor) -> Rise | None:
     channels = torch.arange(maps.shape[1], device=maps.device)[:, None, None] % 2 + 1.0
     edge = GradientEdge(found.node, 0)
     marks = _grad(maps, edge, channels.to(maps).expand_as(maps))
-    slope = _grad(edge, GradientEdge(*found.source), torch.ones_like(marks))
+    slope = _grad(edge, GradientEdge(*found.source), torch.ones_like(marks)) * found.scale
     made, dimension = Rise(), _channel_dimension(marks)
 
     def hook(into: tuple[Tensor | None, ...], out: tuple[Tensor, ...]) -> tuple[Tensor | None, ...] | None:
@@ -80,7 +80,7 @@ def rising(maps: Tensor) -> Rise | None:
         changed, direct = list(into), into[found.place]
         if direct is None:
             return None
-        changed[found.place] = torch.where(own, rise(gradient, slope, opened) / found.factor, direct)
+        changed[found.place] = torch.where(own, rise(gradient / found.scale, slope, opened) / found.factor, direct)
         for place, other in enumerate(into):
             if place != found.place and other is not None:
                 changed[place] = torch.where(own, 0, other)
@@ -101,17 +101,20 @@ def falls(trunk: Trunk, layer: str, images: Tensor) -> bool:
 class _Function:
     """An activation function in the graph: its last `node`, whose input number `place` is `factor` times the `source`.
 
-    Of a product of x and a gate, the other input is the gate.
+    Of a product of x and a gate, the other input is the gate, and `scale` the constant behind it, as in
+    x * relu6(x + 3) / 6.
     """
 
     node: Node
     source: tuple[Node, int]
     place: int = 0
     factor: float | Tensor = 1.0
+    scale: float = 1.0
 
 
 def _function(edge: Edge) -> _Function | None:
     """The falling function that comes out at an edge of the graph, or None."""
+    scaled = edge  # where the scalings that stand right behind the function end
     for _ in range(_DEEPEST):
         node = edge[0]
         if node is None:
@@ -120,14 +123,15 @@ def _function(edge: Edge) -> _Function | None:
         if _FALLING.fullmatch(node.name()) or getattr(node, "falls", False):
             return _Function(node, inputs[0]) if len(inputs) == 1 else None  # type: ignore[arg-type]
         if len(inputs) == 2:
-            return _product(node)
-        if len(inputs) != 1 or not (_PASSED.fullmatch(node.name()) or node.name() in ("MulBackward0", "DivBackward0")):
+            return _product(node, scaled)
+        if len(inputs) != 1 or not (_PASSED.fullmatch(node.name()) or node.name() in _SCALED):
             return None
         edge = inputs[0]
+        scaled = scaled if node.name() in _SCALED else edge
     return None
 
 
-def _product(node: Node) -> _Function | None:
+def _product(node: Node, scaled: Edge) -> _Function | None:
     """The product of x, or a multiple of it, and a gate of the same x."""
     if node.name() != "MulBackward0":
         return None
@@ -135,7 +139,7 @@ def _product(node: Node) -> _Function | None:
         direct = node.next_functions[place]
         for source in _multiples(direct):
             if _made_of(gate, source) == (True, True):
-                return _Function(node, source, place, _factor(direct, source))
+                return _Function(node, source, place, _factor(direct, source), _scale(scaled, node))
     return None
 
 
@@ -146,10 +150,7 @@ def _multiples(edge: Edge) -> Iterator[tuple[Node, int]]:
             return
         yield edge[0], edge[1]
         inputs = [each for each in edge[0].next_functions if each[0] is not None]
-        if (
-            edge[0].name() not in ("MulBackward0", "DivBackward0", "CloneBackward0", "ToCopyBackward0")
-            or len(inputs) != 1
-        ):
+        if edge[0].name() not in _SCALED or len(inputs) != 1:
             return
         edge = inputs[0]
 
@@ -171,6 +172,12 @@ def _factor(direct: Edge, source: tuple[Node, int]) -> float | Tensor:
     shape = direct[0]._input_metadata[direct[1]]
     one = torch.ones(shape.shape, dtype=shape.dtype, device=shape.device)
     return _grad(GradientEdge(direct[0], direct[1]), GradientEdge(*source), one)
+
+
+def _scale(scaled: Edge, node: Node) -> float:
+    """What a product is multiplied by right behind it, where that is one number; else 1: it is a weight of the next."""
+    least, most = torch.as_tensor(_factor(scaled, (node, 0))).aminmax()
+    return float(most) if 0 < least == most else 1.0
 
 
 def _grad(output: Any, source: GradientEdge, values: Tensor) -> Tensor:

@@ -49,13 +49,17 @@ def of_token(layout: Layout, network: nn.Module, address: str) -> Layout:
     layer, token = split_token(address)
     if not token or address in dict(network.named_modules()):
         return layout
-    registers = max(layout.prefix - _class_tokens(network), 0)
-    names = ["cls"] * (layout.prefix > registers)
-    names += [f"register{number}" for number in range(registers)]
+    names = token_names(network, layout.prefix)
     if token not in names:
         has = f"the tokens before its patches are {', '.join(names)}" if names else "it has none before its patches"
         raise UserError(f"layer {layer!r} has no token {token!r}: {has}.")
     return TokenLayout(**vars(layout), token=names.index(token))
+
+
+def token_names(network: nn.Module, prefix: int) -> list[str]:
+    """What the `prefix` tokens before the patches' are called: cls where there is a class token, then register0, ..."""
+    registers = max(prefix - _class_tokens(network), 0)
+    return ["cls"] * (prefix > registers) + [f"register{number}" for number in range(registers)]
 
 
 def _class_tokens(network: nn.Module) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,20 @@ class Inert(dict[Any, Any]):
 
     def __setstate__(self, state: Any) -> None:
         pass
+
+
+class _Mapped:
+    """What stands for an object with items, such as settings of a class of their own: they are kept."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        return OrderedDict()
+
+
+class _Listed:
+    """What stands for an object that things are appended to."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        return []
 
 
 class _RefusalError(Exception):
@@ -142,9 +159,45 @@ def _torch_file(file: Path, *, zipped: bool) -> Any:
 
 
 def _inert_classes(file: Path) -> Iterator[tuple[Any, str]]:
-    """A class of `Inert` for each class or function that torch would not make by itself, under its name."""
-    for name in torch.serialization.get_unsafe_globals_in_checkpoint(file):
-        yield type(name, (Inert,), {}), name
+    """A class that does nothing for each class or function that torch would not make by itself, under its name."""
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    kinds = _containers(file) if names else {}
+    for name in names:
+        yield type(name, (kinds.get(name, Inert),), {}), name
+
+
+class _Look(pickle.Unpickler):
+    """Reads a pickle to see which of its classes get items or have things appended; it makes nothing of any of them."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self.kinds: dict[str, type] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        full, kinds = f"{module}.{name}", self.kinds
+
+        class Seen(Inert):
+            def __setitem__(self, key: Any, value: Any) -> None:
+                kinds[full] = _Mapped
+
+            def append(self, value: Any) -> None:
+                kinds.setdefault(full, _Listed)
+
+        return Seen
+
+    def persistent_load(self, _: Any) -> None:
+        return None
+
+
+def _containers(file: Path) -> dict[str, type]:
+    """What stands for the classes of a file whose objects are filled one by one; torch fills nothing but its own."""
+    with zipfile.ZipFile(file) as archive:
+        inner = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        with archive.open(inner) as stream:
+            look = _Look(stream)
+            with suppress(Exception):  # torch's own error says more
+                look.load()
+    return look.kinds
 
 
 def whole_classes(content: Any) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from featviz.errors import UserError
 
-from .decode import MOST_BYTES, UndecodableError, regular, why
+from .decode import MOST_BYTES, ORIENTATION, UndecodableError, regular, why
 from .dicom import read_dicom
 
 # Files of arrays alone, and those that may hold a photograph or many bands.
@@ -50,7 +50,7 @@ def read_array(file: Path) -> NDArray[Any]:
 
 
 def read_tiff(file: Path) -> NDArray[Any]:
-    """The first image of a TIFF: (h, w), or its bands before or behind, whether they are samples, planes or pages.
+    """The first image of a TIFF, upright: (h, w), or its bands before or behind, be they samples, planes or pages.
 
     Raises `UserError` where tifffile is not installed, `UndecodableError` for a file that is damaged or too large.
     """
@@ -65,16 +65,29 @@ def read_tiff(file: Path) -> NDArray[Any]:
             alike = [each for each in tiff.series if (each.shape, each.dtype) == (first.shape, first.dtype)]
             if sum(each.size * each.dtype.itemsize for each in alike) > MOST_BYTES:
                 raise UndecodableError(f"its numbers take more than {MOST_BYTES:,} bytes")
+            held = first.keyframe.tags.get(ORIENTATION)
+            turn = 1 if held is None else held.value
             if first.ndim == 2 and len(alike) > 1:
-                return _numbers(np.stack([each.asarray() for each in alike]))
+                return _numbers(_turned(np.stack([each.asarray() for each in alike]), turn, 1, 2))
             found = np.asarray(first.asarray())
-            kept = [length for length, axis in zip(found.shape, first.axes) if axis in "YX" or length > 1]
-            found = found.reshape(kept)
+            kept = [number for number, axis in enumerate(first.axes) if axis in "YX" or found.shape[number] > 1]
+            axes = [first.axes[number] for number in kept]
+            found = found.reshape([found.shape[number] for number in kept])
+            found = _turned(found, turn, axes.index("Y"), axes.index("X"))
     except UndecodableError:
         raise
     except Exception as error:  # likewise
         raise UndecodableError(why(error)) from error
     return _numbers(found)
+
+
+def _turned(found: NDArray[Any], orientation: Any, rows: int, columns: int) -> NDArray[Any]:
+    """The array upright, as an orientation of 1 to 8 says; rows, columns: its axes of these."""
+    if orientation in (5, 6, 7, 8):
+        found = found.swapaxes(rows, columns)
+    if orientation in (3, 4, 7, 8):
+        found = np.flip(found, rows)
+    return np.flip(found, columns) if orientation in (2, 3, 6, 7) else found
 
 
 @contextmanager

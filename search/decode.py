@@ -13,7 +13,8 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from featviz.arguments import interpolation_name
@@ -32,7 +33,7 @@ MOST_PIXELS, MOST_BYTES = 2**28 // 3, 2**30
 # to trust, and that of EPS runs a program.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "DIB")
 # EXIF's tag for how a camera was held, and what its values ask for.
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,6 +43,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# TIFF's tags, and those of their values that Pillow goes by or should.
+_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES, _FORMAT = 258, 259, 262, 284, 339
+_UNCOMPRESSED, _WHITE_IS_0, _SEPARATE, _SIGNED = 1, 0, 2, 2
 # Values of a deep image that are worked on at once.
 _AT_ONCE = 2**20
 
@@ -75,12 +79,12 @@ def open_upright(file: Path | BinaryIO | Image.Image) -> Image.Image:
     """A decoded 8-bit RGB image, turned as its EXIF orientation says, transparent parts on white.
 
     Greyscale, palette, CMYK, alpha, 16-bit, 32-bit and floating-point images are converted; of an animation, the first
-    frame. Raises `UndecodableError` for a file that is no image, is damaged, or is larger than `MOST_PIXELS`.
+    frame. Raises `UndecodableError` for a file that is no image, is damaged, is larger than `MOST_PIXELS`, or is a TIFF
+    of a kind that Pillow takes for another.
     """
     if isinstance(file, Image.Image):
         return _upright_rgb(file)
     with opened(file) as image:
-        image.load()
         return _upright_rgb(image)
 
 
@@ -103,6 +107,39 @@ def opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
             raise
         except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
             raise UndecodableError(why(error)) from error
+
+
+def refuse_misread(image: Image.Image) -> None:
+    """Raise `UndecodableError` for a TIFF whose numbers Pillow takes for others, without a word."""
+    if not isinstance(image, TiffImageFile):
+        return
+    if image.mode == "L" and _SIGNED in image.tag_v2.get(_FORMAT, ()):
+        raise UndecodableError("it holds signed numbers of 8 bits, which Pillow reads as unsigned ones")
+    raw = image.tag_v2.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED
+    if raw and image.tag_v2.get(_PLANES) == _SEPARATE and _bits(image) > 8:
+        raise UndecodableError("it holds uncompressed planes of 16 bits, of which Pillow makes noise")
+
+
+def is_cut_down(image: Image.Image) -> bool:
+    """Whether Pillow makes 8 bits of an opened image's deeper colours; it keeps grey as deep as it is."""
+    if isinstance(image, TiffImageFile):
+        return _bits(image) > 8 and not image.mode.startswith(("I", "F"))
+    for part in getattr(image, "tile", ()):  # gone once it is decoded
+        if image.format == "PNG" and ";16" in str(part[3]) and image.mode != "I;16":
+            return True
+        if image.format == "PPM" and image.mode == "RGB" and part[0].startswith("ppm") and part[3][1] > 255:
+            return True
+    return False
+
+
+def white_is_0(image: Image.Image) -> bool:
+    """Whether an image is a TIFF that stores how dark its places are."""
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_0
+
+
+def _bits(image: TiffImageFile) -> int:
+    """Of a sample, at most."""
+    return max(image.tag_v2.get(_BITS) or (1,))
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -153,7 +190,7 @@ def why(error: Exception) -> str:
 def _orientation(image: Image.Image) -> int:
     """1 to 8; 1, as it is stored, where EXIF data say nothing that can be read: the pixels may still be whole."""
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
+        found = image.getexif().get(ORIENTATION, 1)
     except Exception:
         return 1
     return found if isinstance(found, int) and found in _TURNS else 1
@@ -161,14 +198,18 @@ def _orientation(image: Image.Image) -> int:
 
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF orientation says."""
+    image.load()  # which turns a TIFF, and would do so again
     turn = _TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
+    refuse_misread(image)
+    dark = white_is_0(image)  # of 8 bits and fewer, Pillow turns them round itself
     image = upright(image)
     if image.mode.startswith(("I", "F")):
         image = _deep_to_grey(image)
+        image = ImageOps.invert(image) if dark else image
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

@@ -15,7 +15,16 @@ from featviz.models import Preprocess
 
 from .arrays import is_array, is_tiff, read_array, read_tiff
 from .bands import Bands, as_bands
-from .decode import UndecodableError, open_upright, opened, refused, upright
+from .decode import (
+    UndecodableError,
+    is_cut_down,
+    open_upright,
+    opened,
+    refuse_misread,
+    refused,
+    upright,
+    white_is_0,
+)
 
 Picture = Image.Image | Bands
 
@@ -97,10 +106,21 @@ def _from_array(found: NDArray[Any], how: Preprocess, name: str) -> Picture:
 
 
 def _stored(image: Image.Image) -> NDArray[Any]:
-    """The numbers that a photograph stores, upright: grey as deep as it is, else RGB."""
+    """The numbers that a photograph stores, upright: grey as deep as it is, else RGB.
+
+    Raises `UndecodableError` for colours deeper than 8 bits, which Pillow cuts down.
+    """
+    refuse_misread(image)
+    if is_cut_down(image):
+        raise UndecodableError(
+            "its colours are deeper than 8 bits and would be cut to 8, and the range is one of stored numbers: save it "
+            "as .npy, or as a TIFF without alpha and compression (which needs pip install 'activation-atlas[bands]')"
+        )
+    turned_round = white_is_0(image) and image.mode == "L"  # by Pillow
     image = upright(image)
     grey = image.mode.startswith(("I", "F")) or image.mode == "L"
-    return np.asarray(image if grey else image.convert("RGB"))
+    numbers = np.asarray(image if grey else image.convert("RGB"))
+    return 255 - numbers if turned_round else numbers
 
 
 def _known_to_tifffile(file: Path) -> NDArray[Any] | None:

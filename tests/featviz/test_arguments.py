@@ -66,6 +66,15 @@ def test_sizes_are_understood_as_other_libraries_have_them(given: Any, size: tup
         ({"labels": {1: "cat", "1": "dog"}}, "'1' is there twice"),
         ({"labels": {"a": "cat"}}, "'a' is no class's number"),
         ({"labels": ["cat", None]}, "got None among the labels"),
+        ({"name": 5}, "name is a text, such as 'my network'; got 5"),
+        ({"name": ""}, "name is a text"),
+        ({"default_layer": 3}, "default_layer is a text, such as 'blocks.5'; got 3"),
+        ({"default_layer": ("0",)}, "default_layer is a text"),
+        ({"logits": True}, "logits is a key or a number, such as 'logits' or 0.*got True"),
+        ({"logits": 1.5}, "logits is a key or a number.*got 1.5"),
+        ({"logits": ""}, "logits is a key or a number"),
+        ({"bands": 7}, "bands takes a name for each input channel.*got 7"),
+        ({"show": 1.5}, "show takes one band or three.*got 1.5"),
         ({"default_layer": "blocks.5"}, "no layer 'blocks.5'; the closest are '5'"),
     ],
 )
@@ -138,6 +147,11 @@ def test_every_interpolation_is_used_by_whatever_name() -> None:
             assert close < 0.02  # Pillow reduces in two steps
     assert len({view.numpy().tobytes() for view in views.values()}) == len(INTERPOLATIONS)
     assert Model.wrap(conv_net(), interpolation=InterpolationMode.NEAREST_EXACT).preprocess.interpolation == "nearest"
+
+
+@pytest.mark.parametrize("given", [None, "aux.0", 0, -1, np.int64(1)])
+def test_logits_are_a_key_or_a_number(given: Any) -> None:
+    assert Model.wrap(conv_net(), logits=given).logits == given
 
 
 def test_a_default_layer_that_is_there_is_kept() -> None:

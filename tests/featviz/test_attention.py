@@ -124,6 +124,33 @@ def test_of_a_deep_network_as_its_matrices_say_one_by_one(options: dict[str, Any
         assert torch.allclose(found[name], wanted, rtol=1e-3, atol=float(wanted.max()) * 1e-4)
 
 
+def test_a_shut_unit_is_read_where_it_is() -> None:
+    network, image = _timm(reg_tokens=2, act_layer=nn.ReLU).eval(), _image(32)
+    with torch.no_grad():
+        for block in network.blocks:  # type: ignore[union-attr]
+            block.attn.qkv.weight.mul_(40)
+    act = "blocks.1.mlp.act"
+    units = [Unit(f"{act}@cls", 3), Unit(f"{act}@register1", 3), Unit(act, 3), Unit(act, 3, (1, 2))]
+    found = []
+    for bias in (100.0, -100.0):
+        with torch.no_grad():
+            network.blocks[1].mlp.fc1.bias[3] = bias  # type: ignore[index, union-attr]
+        found.append([attribute(_model(network, 32), image, unit, "rollout") for unit in units])
+    for open_, shut in zip(*found, strict=True):
+        assert torch.allclose(open_.raw, shut.raw, atol=1e-6)
+        assert open_.note == shut.note
+    told = ("the class token;", "the token register1;", "the mean of 16 tokens;", "one patch's token;")
+    assert all(f"read at {where}" in each.note for where, each in zip(told, found[0], strict=True))
+    assert not torch.allclose(found[0][0].raw, found[0][3].raw, atol=1e-3)
+
+
+def test_a_register_is_no_class_token() -> None:
+    network = timm.create_model("vit_wee_patch16_reg1_gap_256", img_size=32, patch_size=8, depth=2, embed_dim=24,
+                                num_heads=2, num_classes=5)  # fmt: skip
+    found = attribute(_model(network, 32), _image(32), Unit("blocks.0@register0", 3), "rollout")
+    assert "read at the token register0" in found.note
+
+
 def test_multihead_attention_is_met_too() -> None:
     torch.manual_seed(0)
     network = VisionTransformer(32, 8, 2, 2, 24, 48, num_classes=5).eval()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import re
 import warnings
+from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,22 @@ from featviz.errors import UserError
 from featviz.models import load_model
 
 State = dict[str, Any]
+
+
+class _Settings(dict[str, Any]):
+    """As yacs and EasyDict have them; unpickling one would be seen."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.frozen = True
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise AssertionError("code of the file's own has run")
+
+
+class _Steps(list[int]):
+    def extend(self, values: Any) -> None:
+        raise AssertionError("code of the file's own has run")
 
 
 def _saved(tmp_path: Path, content: Any) -> Saved:
@@ -77,6 +94,15 @@ WRAPPED: dict[str, tuple[Callable[[nn.Module, State], Any], str]] = {
         lambda network, state: {"net": state, "args": argparse.Namespace(path=Path("x"))},
         "under 'net'",
     ),
+    "containers of all kinds beside": (
+        lambda network, state: {
+            "net": state,
+            "cfg": _Settings(model=_Settings(kind="toy"), steps=_Steps([1, 2])),
+            "losses": [defaultdict(list, a=[1.0]), deque([2.0]), argparse.Namespace(inner=_Settings(b=1))],
+        },
+        "under 'net'",
+    ),
+    "in settings": (lambda network, state: _Settings(net=state), "under 'net'"),
     "parameters, no counts": (
         lambda network, state: {
             name: nn.Parameter(value) for name, value in state.items() if value.is_floating_point()

@@ -3,7 +3,8 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
+from functools import partial
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,6 +81,67 @@ def test_what_cannot_be_copied_is_named() -> None:
         plain_copy(network)
     with pytest.raises(UserError, match="lazy layers"):
         plain_copy(nn.LazyConv2d(4, 3))
+
+
+def _by_closure(network: nn.Module) -> None:
+    network.forward = lambda images: network[9](network[:9](images))  # type: ignore[operator, index, method-assign]
+
+
+def _by_wrapping(network: nn.Module) -> None:
+    old = network.forward
+    network.forward = lambda images: 2 * old(images)  # type: ignore[method-assign]
+
+
+def _by_default(network: nn.Module) -> None:
+    network.forward = lambda images, layers=network: layers[:5](images)  # type: ignore[misc, method-assign]
+
+
+def _by_list(network: nn.Module) -> None:
+    network.ways = [lambda images: network[0](images)]  # type: ignore[assignment, operator, index]
+
+
+def _by_hook(network: nn.Module) -> None:
+    network[2].register_forward_hook(  # type: ignore[operator, index]
+        lambda module, given, found: setattr(network, "kept", found)
+    )
+
+
+_GLOBAL = conv_net()
+
+
+def _by_global(network: nn.Module) -> None:
+    network.forward = lambda images: [_GLOBAL[number](images) for number in range(1)]  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("bind", [_by_closure, _by_wrapping, _by_default, _by_list, _by_hook, _by_global])
+def test_a_function_that_would_run_the_network_itself_is_refused(bind: Callable[[nn.Module], None]) -> None:
+    network = _GLOBAL if bind is _by_global else conv_net()
+    bind(network)
+    with pytest.raises(
+        UserError, match=r"(it|its layer '2') keeps (a hook|a function in '\w+') that closes over the netw"
+    ):
+        plain_copy(network)
+
+
+def _seen(store: list[Tensor], module: nn.Module, given: Any, found: Tensor) -> None:
+    store.append(found)
+
+
+def test_functions_that_are_bound_anew_run_the_copy() -> None:
+    images, network = torch.rand(1, 3, 16, 16), conv_net()
+    store: list[Tensor] = []
+    network[2].register_forward_hook(partial(_seen, store))
+    network[2].register_forward_hook(lambda module, given, found: store.append(found))
+    network[3].register_forward_hook(SimpleNamespace(network=network, see=lambda *_: None).see)  # type: ignore[arg-type]
+    network.forward = partial(nn.Sequential.forward, network)  # type: ignore[method-assign]
+    network[0].forward = MethodType(nn.Conv2d.forward, network[0])  # type: ignore[method-assign]
+    network[3].forward = network[3].forward  # type: ignore[method-assign]
+    twin = plain_copy(network)
+    before = twin(images)
+    for parameter in network.parameters():
+        parameter.data.add_(1)
+    assert torch.equal(twin(images), before)
+    plain_copy(torch.compile(conv_net(), backend="eager"))  # type: ignore[arg-type]  # whose copy binds itself anew
 
 
 def _twice(module: nn.Module) -> nn.Module:

@@ -46,6 +46,27 @@ def test_a_classifier_of_transformers_comes_with_its_classes_and_its_own_prepara
     assert "squeezes images" in model.notes[0]
 
 
+@pytest.mark.parametrize(("number", "name"), [(0, "nearest"), (1, "lanczos"), (3, "bicubic")])
+def test_images_are_scaled_as_the_processor_scales_them(tmp_path: Path, number: int, name: str) -> None:
+    processor = transformers.ViTImageProcessor(size={"height": 24, "width": 24})
+    address = _saved(tmp_path, transformers.ResNetForImageClassification(_resnet()), processor)
+    said = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**said, "resample": number}))
+    assert load_model(address, device="cpu").preprocess.interpolation == name
+
+
+def test_a_folder_is_found_again_from_settings_saved_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = tmp_path / "runs"
+    network = transformers.ResNetForImageClassification(_resnet()).eval()
+    _saved(runs / "net", network)
+    (runs / "m.toml").write_text('network = "hf:net"\nsize = 32\n')
+    file = load_model(str(runs / "m.toml"), device="cpu").save_spec(tmp_path / "out" / "m.toml")
+    assert 'network = "hf:../runs/net"' in file.read_text()
+    monkeypatch.chdir(tmp_path)
+    again = load_model("out/m.toml", device="cpu")
+    assert torch.equal(again.network.state_dict()["classifier.1.bias"], network.state_dict()["classifier.1.bias"])
+
+
 def test_what_is_saved_without_a_head_gets_none(tmp_path: Path) -> None:
     processor = transformers.ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=0.8)
     model = load_model(_saved(tmp_path / "net", transformers.ResNetModel(_resnet()), processor), device="cpu")
@@ -112,6 +133,10 @@ def test_the_half_of_open_clip_that_sees_comes_from_a_folder(tmp_path: Path) -> 
         assert torch.allclose(model.network(images), whole.encode_image(images))
     assert model.preprocess.size == (32, 32)
     assert model.preprocess.mean == tuple(whole.visual.preprocess_cfg["mean"])
+    (tmp_path / "m.toml").write_text('network = "open_clip:tiny-seer@kept"\n')
+    saved = load_model(str(tmp_path / "m.toml"), device="cpu").save_spec(tmp_path / "out" / "m.toml")
+    assert 'network = "open_clip:tiny-seer@../kept"' in saved.read_text()
+    assert load_model(str(saved), device="cpu").fingerprint == model.fingerprint
     with pytest.raises(UserError, match="no folder"):
         load_model(f"open_clip:tiny-seer@{tmp_path}/absent")
     with pytest.raises(UserError, match="no network of open_clip 'tiny-see'; the closest are 'tiny-seer'"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -147,6 +148,41 @@ def test_a_file_that_was_changed_is_read_anew(home: Path, monkeypatch: pytest.Mo
         assert load_model(f"{file}:layer", device="cpu").network.out_channels == width
 
 
+@pytest.mark.parametrize("address", ["own_main.py", "own_twin/whole.py", "own_loose:layer", "own_twin.whole:layer"])
+def test_a_second_folder_gets_its_own_code(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    found = []
+    for width in (3, 4, 3):
+        folder = tmp_path / f"of_{width}"
+        (folder / "own_twin").mkdir(parents=True, exist_ok=True)
+        (folder / "own_space").mkdir(exist_ok=True)
+        layer = f"from torch import nn\nlayer = nn.Conv2d(3, {width}, 1)\n"
+        (folder / "own_parts.py").write_text(layer)
+        (folder / "own_space" / "parts.py").write_text(layer)
+        (folder / "own_loose.py").write_text("from own_space.parts import layer\n")
+        (folder / "own_main.py").write_text("from own_parts import layer\n")
+        (folder / "own_twin" / "__init__.py").write_text("")
+        (folder / "own_twin" / "parts.py").write_text(layer)
+        (folder / "own_twin" / "whole.py").write_text("from .parts import layer\n")
+        monkeypatch.chdir(folder)
+        found.append(load_model(address if ":" in address else f"{folder}/{address}:layer", device="cpu").network)
+    assert [network.out_channels for network in found] == [3, 4, 3]
+
+
+def test_what_is_installed_below_a_folder_is_no_namesake(home: Path, tmp_path: Path) -> None:
+    packages, other = home / "env" / "packages", tmp_path / "other"
+    packages.mkdir(parents=True)
+    (packages / "own_installed.py").write_text("")
+    load_model(f"{home}/own_net.py:Net", device="cpu")
+    sys.path.insert(0, str(packages))
+    installed = importlib.import_module("own_installed")
+    (other / "own_installed").mkdir(parents=True)
+    (other / "own_second.py").write_text("from torch import nn\nlayer = nn.Conv2d(3, 3, 1)\n")
+    load_model(f"{other}/own_second.py:layer", device="cpu")
+    assert sys.modules["own_installed"] is installed
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -190,6 +226,14 @@ def test_weights_are_put_into_a_network_of_ones_own(home: Path, tmp_path: Path) 
         ("a.json", '{"id2label": {"0": "cat", "1": "wild dog", "2": "owl"}, "hidden_size": 3}'),
         ("a.csv", "name,n\ncat,1\nwild dog,1\nowl,1\n"),
         ("a.csv", "class_index,name\n2,owl\n0,cat\n1,wild dog\n1,wild dog\n"),
+        ("a.json", '{"0": ["n1", "cat"], "1": ["n2", "wild dog"], "2": ["n3", "owl"]}'),
+        ("a.csv", 'index, name\n0, "cat"\n1, "wild dog"\n2, "owl"\n'),
+        ("a.csv", "label,name\n2,owl\n0,cat\n1,wild dog\n"),
+        ("a.csv", "class_id,name\n2,owl\n0,cat\n1,wild dog\n"),
+        ("a.csv", "class,label\nowl,2\ncat,0\nwild dog,1\n"),
+        ("a.csv", "label,category\n2,owl\n0,cat\n1,wild dog\n"),
+        ("a.csv", "name,category\ncat,1\nwild dog,1\nowl,2\n"),
+        ("a.csv", "index,name\n0,cat,\n1,wild dog\n2,owl\n"),
     ],
 )
 def test_class_names_come_from_text_json_and_tables(tmp_path: Path, name: str, text: str) -> None:
@@ -207,6 +251,12 @@ def test_class_names_come_from_text_json_and_tables(tmp_path: Path, name: str, t
         ("a.json", "[1, 2", "no JSON"),
         ("a.csv", "file,kind\n1,2\n", "a column called name; it has file, kind"),
         ("a.csv", "class_index,name\n1,cat\nx,owl\n", "a number in each row"),
+        ("a.csv", "class_index,name\n²,cat\n", "a number in each row"),
+        ("a.csv", "index,name\n0,tench, Tinca tinca\n", "more fields than columns in the row 0, tench, .*quotes"),
+        ("a.csv", "index,name\n0,cat\n0,dog\n1,owl\n", "gives class 0 two names, 'cat' and 'dog'"),
+        ("a.json", '{"cat": 0, "kitten": 0, "dog": 1}', "gives class 0 two names, 'cat' and 'kitten'"),
+        ("a.json", '{"0": "cat", "1": null}', "has None for the name of a class, and a name is a text"),
+        ("a.json", '{"0": {"name": "cat"}}', "a name is a text"),
     ],
 )
 def test_class_names_with_gaps_are_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -215,3 +265,13 @@ def test_class_names_with_gaps_are_refused(tmp_path: Path, name: str, text: str,
         read_labels(tmp_path / name)
     with pytest.raises(UserError, match="no file of labels"):
         read_labels(tmp_path / "absent.txt")
+
+
+def test_digits_are_names_where_nothing_else_is(tmp_path: Path) -> None:
+    for name, text in (
+        ("a.csv", "label\n7\n9\n"),
+        ("a.csv", "index,label\n1,9\n0,7\n"),
+        ("a.json", '{"0": 7, "1": 9}'),
+    ):
+        (tmp_path / name).write_text(text)
+        assert read_labels(tmp_path / name) == ("7", "9")

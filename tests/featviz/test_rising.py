@@ -43,6 +43,9 @@ FALLING: dict[str, Callable[[Tensor], Tensor]] = {
     "nn.Mish": nn.Mish(),
     "hardswish": F.hardswish,
     "hardswish written out": lambda x: x * (F.relu6(x + 3) / 6),
+    "hardswish written out, a sixth last": lambda x: x * F.relu6(x + 3) / 6,
+    "gelu written out, halved last": lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2,
+    "silu written out, scaled both ways": lambda x: 2 * x * torch.sigmoid(x) * 0.5,
     **{
         f"timm's {name}": getattr(activations, name)()
         for name in ("GELU", "GELUTanh", "QuickGELU", "Swish", "Mish", "HardSwish", "HardMish")
@@ -127,6 +130,18 @@ def test_a_unit_read_behind_what_only_moves_values_is_the_unit(read: Callable[[T
     (-maps[:, 1].sum()).backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     assert torch.allclose(x.grad / x.grad[0, 1, 0, -1], found / found[0, 1, 0, -1], atol=1e-5)
+    assert made.shut.tolist() == [False]
+
+
+def test_a_weight_of_each_channel_is_no_part_of_the_function() -> None:
+    x = torch.full((1, 2, 1, 3), 3.0, requires_grad=True)
+    maps = x * torch.sigmoid(x) * torch.tensor([1.0, 1e-3])[:, None, None]
+    made = rising(maps)
+    (-maps[:, 1].sum()).backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    assert torch.allclose(x.grad[0, 1, 0], -1e-3 * _slope(F.silu, [3.0] * 3).float(), rtol=1e-3)
+    assert made is not None
+    assert made.shut is not None
     assert made.shut.tolist() == [False]
 
 

@@ -105,6 +105,9 @@ def test_a_wrapped_module_has_no_name_to_be_built_from(home: Path) -> None:
         ('network = "net.py:make"\nsize = "wide"\n', "224, or HEIGHTxWIDTH"),
         ('network = "net.py:mak"\n', r"model.toml: no name in .*net.py 'mak'; the closest are 'make'"),
         ('network = "other.toml"\n', "names another file of settings"),
+        ('network = "net.py:make"\nbands = 7\n', "model.toml: bands takes a name for each input channel"),
+        ('network = "net.py:make"\ndefault_layer = 3\n', "model.toml: default_layer is a text"),
+        ('network = "net.py:make"\nlogits = true\n', "model.toml: logits is a key or a number"),
         ("network = net.py\n", "cannot be read as TOML"),
     ],
 )

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import struct
+import sys
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,6 +104,95 @@ def test_the_range_says_what_stored_numbers_mean(tmp_path: Path) -> None:
     how = _how(1, range=(0.0, 4096.0))
     assert central_view(open_picture(tmp_path / "x.png", how), how).mean() == pytest.approx(0.5)
     assert np.asarray(open_images(tmp_path, how).open(0)).mean() == 128
+
+
+def _deep(rows: int = 20) -> NDArray[np.uint16]:
+    """Red of 2000, green of 5000 and blue that rises from 0 to 10000 over the columns."""
+    red, green, blue = (np.full((rows, 24), value, np.uint16) for value in (2000, 5000, 0))
+    return np.stack([red, green, blue + np.linspace(0, 10_000, 24).astype(np.uint16)], 2)
+
+
+def _png16(values: NDArray[np.uint16]) -> bytes:
+    """A PNG of 16-bit RGB, which Pillow does not write."""
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    framed = (struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+              for kind, data in chunks)  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_deep_colours_are_read_exactly(tmp_path: Path, planes: str, compression: str | None) -> None:
+    deep, file = _deep(), tmp_path / "x.tif"
+    stored = deep if planes == "contig" else deep.transpose(2, 0, 1)
+    tifffile.imwrite(file, stored, photometric="rgb", planarconfig=planes, compression=compression)
+    ranged = open_picture(file, _how(3, range=(0, 10_000)))
+    assert isinstance(ranged, Bands)
+    assert np.allclose(ranged.values, deep.transpose(2, 0, 1) / 10_000, atol=1e-6)
+    plain = central_view(open_picture(file, _how(3, crop=1.0)), _how(3, crop=1.0))
+    expected = central_view(as_picture(deep, _how(3)), _how(3, crop=1.0))
+    assert (in_unit(plain) - expected).abs().max() < 1.51 / 255  # Pillow rounds down
+
+
+def test_colours_that_would_be_cut_down_are_refused(tmp_path: Path) -> None:
+    ranged = _how(3, range=(0, 10_000))
+    (tmp_path / "x.png").write_bytes(_png16(_deep()))
+    (tmp_path / "x.ppm").write_bytes(b"P6 24 20 65535\n" + _deep().astype(">u2").tobytes())
+    for name in ("x.png", "x.ppm"):
+        with pytest.raises(UndecodableError, match=r"deeper than 8 bits.*save it as \.npy"):
+            open_picture(tmp_path / name, ranged)
+        assert open_picture(tmp_path / name, _how(3)).size == (24, 20)
+
+
+def test_what_pillow_misreads_is_refused_without_tifffile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", _deep().transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(tmp_path / "y.tif", np.full((20, 24), -1, np.int8))
+    signed = open_picture(tmp_path / "y.tif", _how(1, range=(-2, 2)))
+    assert isinstance(signed, Bands)
+    assert np.allclose(signed.values, 0.25)
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    for name, told in (("x.tif", "planes of 16 bits"), ("y.tif", "signed numbers of 8 bits")):
+        for how in (_how(3), _how(3, range=(0, 10_000))):
+            with pytest.raises(UndecodableError, match=told):
+                open_picture(tmp_path / name, how)
+
+
+def test_a_palette_stays_what_it_is_under_a_range(tmp_path: Path) -> None:
+    colours = np.zeros((3, 256), np.uint16)
+    colours[0] = np.arange(256) * 257
+    tifffile.imwrite(tmp_path / "x.tif", np.full((20, 24), 51, np.uint8), photometric="palette", colormap=colours)
+    found = open_picture(tmp_path / "x.tif", _how(3, range=(0, 255)))
+    assert isinstance(found, Bands)
+    assert np.allclose(found.values[:, 0, 0], (0.2, 0, 0))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_once_however_it_is_read(tmp_path: Path, orientation: int) -> None:
+    tag = [(274, 3, 1, orientation, True)]
+    for number, values in enumerate((_deep() // 256, _deep())):
+        pixels = values.astype(np.uint8) if number == 0 else values
+        tifffile.imwrite(tmp_path / f"{number}.tif", pixels, photometric="rgb", extratags=tag)
+    expected = np.asarray(open_upright(tmp_path / "0.tif")).transpose(2, 0, 1)
+    ranged = open_picture(tmp_path / "0.tif", _how(3, range=(0, 255)))
+    deep = open_picture(tmp_path / "1.tif", _how(3, range=(0, 65_535)))
+    assert isinstance(ranged, Bands)
+    assert isinstance(deep, Bands)
+    assert np.array_equal(np.rint(ranged.values * 255), expected)
+    assert np.array_equal(np.rint(deep.values * 65_535) // 256, expected)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+def test_what_is_stored_as_darkness_is_seen_as_light(tmp_path: Path, kind: Literal["uint8", "uint16"]) -> None:
+    stored = (_values(1, kind)[0] // 2) * 2
+    tifffile.imwrite(tmp_path / "x.tif", stored, photometric="miniswhite")
+    most = np.iinfo(kind).max
+    seen = np.asarray(open_picture(tmp_path / "x.tif", _how(3)))[:, :, 0] / 255
+    assert np.abs(seen - (1 - stored / most)).max() < 0.51 / 255
+    ranged = open_picture(tmp_path / "x.tif", _how(1, range=(0, most)))  # a range is one of stored numbers
+    assert isinstance(ranged, Bands)
+    assert np.allclose(ranged.values[0], stored / most, atol=1e-6)
 
 
 def test_a_kind_that_the_network_cannot_be_fed_is_refused(tmp_path: Path) -> None:
