@@ -26,7 +26,7 @@ from featviz import Model
 from featviz.zoo import builder
 
 # The largest images, in pixels of a side, and weights, in millions, of what counts as small.
-_MOST_PIXELS, _MOST_WEIGHTS = 300, 60
+_MOST_PIXELS, _MOST_WEIGHTS = 300, 140
 # What names of small members say, the smallest first; so many of a family are weighed.
 _SMALL = (
     "test", "zepto", "atto", "femto", "pico", "nano", "xxs", "xxtiny", "xxsmall", "tiny", "xs", "xtiny", "mini", "050",
@@ -158,19 +158,21 @@ def page(rows: Sequence[Row]) -> str:
         f"| family | member | layer | {' | '.join(CHECKS)} |",
         f"| --- | --- | --- | {' | '.join('---' for _ in CHECKS)} |",
     ]
-    notes: list[str] = []
+    notes: dict[str, list[str]] = {}
     for row in sorted(rows, key=lambda row: row.family):
         cells = []
         for check in CHECKS:
-            said = row.found[check]
-            if said:
-                notes.append(f"{row.member}, {check}: {said}")
-            cells.append(
-                "yes" if not said else f"{'refused' if said.startswith('refused') else '**no**'} [{len(notes)}]"
-            )
+            if said := row.found[check]:
+                notes.setdefault(f"`{row.member}`: {said}", []).append(check)
+                number = list(notes).index(f"`{row.member}`: {said}") + 1
+                cells.append(f"{'refused' if said.startswith('refused') else '**no**'} [{number}]")
+            else:
+                cells.append("yes")
         lines.append(f"| {row.family} | `{row.member}` | `{row.layer}` | {' | '.join(cells)} |")
     if notes:
         lines += ["", "## Why not", "", *(f"{number}. {note}" for number, note in enumerate(notes, 1))]
+    lines += ["", f"Made with torch {torch.__version__.partition('+')[0]}, timm {timm.__version__} and torchvision "
+              f"{torchvision.__version__.partition('+')[0]}."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

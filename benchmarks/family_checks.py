@@ -16,7 +16,8 @@ from featviz.effects import ClassEffects, NoClassesError
 from featviz.errors import UserError
 from featviz.trunk import Trunk
 
-_CLOSE = 1e-3
+# Rounding grows in thirty blocks of random weights; another place is a hundred times as far away.
+_CLOSE = 5e-3
 _STEPS = 16
 
 
