@@ -74,10 +74,10 @@ class ClassPanel:
         return float(np.mean([cell.top[0][0] == self.label for cell in self.atlas.cells]))
 
     def panel(self) -> Panel:
-        """For a figure: tinted by the effect on the class, each cell labelled as in any atlas."""
+        """For a figure: tinted by the effect on the class, each cell labelled as `cell_labels` says."""
         name = self.atlas.class_name(self.label)
         heading = name if self.channels is None else f"{self.name}: {len(self.channels)} channels"
-        return self.atlas.panel(heading=heading, tint=self.tint)
+        return self.atlas.panel(heading=heading, tint=self.tint, **cell_labels(self.atlas)[0])
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class ClassAtlas:
             f"of {self.manifest['images']['used']:,} images: {RULES[self.by]}; {settings.reducer}\n"
             "colour: mean effect on the class"
         )
-        told = next((panel.atlas.labels_told for panel in self.panels if panel.atlas.labels_told), "")
+        told = next((told for panel in self.panels if (told := cell_labels(panel.atlas)[1])), "")
         caption += f"; {told}" * bool(told)
         title = f"{self.name} in {settings.layer} of {self.manifest['model']}"
         return panels_figure(
@@ -121,6 +121,16 @@ class ClassAtlas:
             caption=caption,
             tint=f"effect on {self.name}",
         )
+
+
+def cell_labels(atlas: Atlas) -> tuple[dict[str, Any], str]:
+    """What the cells of an atlas of classes are labelled with in a figure, as options of its panel; and in words.
+
+    The class that each changes most, which is what such an atlas is about, where that means anything; else names.
+    """
+    if not (classes := atlas.speaks_for) or atlas.speaking is None:
+        return {}, atlas.labels_told
+    return {"labels": classes, "regions": ()}, f"labels: {atlas.speaking.told}"
 
 
 def class_panel(

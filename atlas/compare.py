@@ -18,7 +18,7 @@ from featviz.progress import Progress, silent
 from search.images import Images, open_images
 
 from .claim import claim, identify
-from .class_atlas import DEFAULTS, ClassPanel, check_enough, class_panel
+from .class_atlas import DEFAULTS, ClassPanel, cell_labels, check_enough, class_panel
 from .class_folder import (
     cells_section,
     check_source,
@@ -84,19 +84,20 @@ class Comparison:
     def figure(self) -> Figure:
         """The gradient: each cell tinted by its mean difference, red for b."""
         a, b = self.names
-        panel = self.gradient.panel(tint={row.cell: row.difference for row in self.telling}, ends=(a, b))
+        shown, told = cell_labels(self.gradient)
+        panel = self.gradient.panel(tint={row.cell: row.difference for row in self.telling}, ends=(a, b), **shown)
         caption = (
             f"{len(self.rows):,} of {self.manifest['vectors']:,} activations of {self.manifest['images']['used']:,} "
             f"images; across: effect on {b} minus effect on {a}, the edges at ±{self.unit:.2g};\n"
             "down: by similarity"
-        ) + f"; {self.gradient.labels_told}" * bool(self.gradient.labels_told)
+        ) + f"; {told}" * bool(told)
         title = f"{a} or {b}: {self.gradient.settings.layer} of {self.manifest['model']}"
         return panels_figure([panel], title=title, caption=caption, tint="difference")
 
     def classes_figure(self) -> Figure:
         """The two class atlases side by side, on one scale of effects."""
         layer, model = self.gradient.settings.layer, self.manifest["model"]
-        told = self.left.atlas.labels_told or self.right.atlas.labels_told
+        told = cell_labels(self.left.atlas)[1] or cell_labels(self.right.atlas)[1]
         return panels_figure(
             [self.left.panel(), self.right.panel()],
             title=f"{' and '.join(self.names)} in {layer} of {model}",
@@ -224,10 +225,10 @@ def _lines(made: Comparison) -> list[str]:
         kinds = dict.fromkeys(made.gradient.class_name(row.top[0][0]) for row in first if row.top)
         lone = sum(row.images == 1 for row in first)
         text = f"{len(cells)} cells speak for {name} and against {other}"
+        if kinds and speaking is not None and speaking.worth_saying:
+            text += f"; the first also speak for {', '.join(kinds)}"
         if called:
             text += f"; the first are called {', '.join(called)}"
-        elif speaking is not None and speaking.worth_saying:
-            text += f"; the first also speak for {', '.join(kinds)}"
         text += "."
         lines.append(text if not lone else f"{text} {lone} of the first {_SHOWN} are of a single image each.")
     return lines

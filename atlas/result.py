@@ -103,6 +103,13 @@ class Atlas:
         return "" if self._speaks is None else f"labels: {self._speaks.told}"
 
     @property
+    def speaks_for(self) -> dict[str, str]:
+        """Cell key -> the class that it changes most; empty where that means nothing (`speaking`)."""
+        if self._speaks is None:
+            return {}
+        return {cell.key: self.class_name(cell.top[0][0]) for cell in self.cells if cell.top}
+
+    @property
     def _speaks(self) -> Speaking | None:
         """How far the classes that cells change most can be trusted; None where they mean nothing."""
         return self.speaking if self.speaking is not None and self.speaking.worth_saying else None
@@ -137,8 +144,8 @@ class Atlas:
             for cell in cells
             if cell.name is not None and said.get((level, cell.row, cell.col)) != cell.name.text
         }
-        if not self.manifest.get("names") and self._speaks is not None:
-            labels = {cell.key: self.class_name(cell.top[0][0]) for cell in cells if cell.top}
+        if not self.manifest.get("names"):
+            labels = labels | self.speaks_for
         regions = [(region.name.text, region.xy, region.share) for region in far]
         return Panel(cells, pictures, level, **{"labels": labels, "regions": regions, **options})
 

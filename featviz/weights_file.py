@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -166,38 +166,61 @@ def _inert_classes(file: Path) -> Iterator[tuple[Any, str]]:
         yield type(name, (kinds.get(name, Inert),), {}), name
 
 
-class _Look(pickle.Unpickler):
-    """Reads a pickle to see which of its classes get items or have things appended; it makes nothing of any of them."""
-
-    def __init__(self, file: Any) -> None:
-        super().__init__(file)
-        self.kinds: dict[str, type] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        full, kinds = f"{module}.{name}", self.kinds
-
-        class Seen(Inert):
-            def __setitem__(self, key: Any, value: Any) -> None:
-                kinds[full] = _Mapped
-
-            def append(self, value: Any) -> None:
-                kinds.setdefault(full, _Listed)
-
-        return Seen
-
-    def persistent_load(self, _: Any) -> None:
-        return None
-
-
 def _containers(file: Path) -> dict[str, type]:
     """What stands for the classes of a file whose objects are filled one by one; torch fills nothing but its own."""
     with zipfile.ZipFile(file) as archive:
         inner = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        with archive.open(inner) as stream:
-            look = _Look(stream)
-            with suppress(Exception):  # torch's own error says more
-                look.load()
-    return look.kinds
+        with archive.open(inner) as stream, suppress(Exception):  # torch's own error says more
+            return _filled(stream)
+    return {}
+
+
+# What gives an object items or has things appended to it, and what makes or changes an object of a class.
+_ITEMS, _APPENDED = ("SETITEM", "SETITEMS"), ("APPEND", "APPENDS")
+_SAME = (*_ITEMS, *_APPENDED, "BUILD", "NEWOBJ", "NEWOBJ_EX", "REDUCE")
+
+
+def _filled(stream: Any) -> dict[str, type]:
+    """Which classes of a pickle have their objects filled, read off its operations: nothing of it is carried out."""
+    kinds: dict[str, type] = {}
+    stack: list[str] = []  # of each object its class, or a text itself
+    marks: list[int] = []
+    memo: dict[int, str] = {}
+    for operation, argument, _ in pickletools.genops(stream):
+        name = operation.name
+        if name == "MARK":
+            marks.append(len(stack))
+        elif name.endswith("PUT") or name == "MEMOIZE":
+            memo[len(memo) if argument is None else int(argument)] = stack[-1]
+        elif name.endswith("GET"):
+            stack.append(memo[int(argument or 0)])
+        else:
+            taken = _taken(operation, stack, marks)
+            if name in _ITEMS:
+                kinds[taken[0]] = _Mapped
+            elif name in _APPENDED:
+                kinds.setdefault(taken[0], _Listed)
+            made = taken[0] if name in _SAME else ""
+            if name == "GLOBAL":
+                made = str(argument).replace(" ", ".")
+            elif name == "STACK_GLOBAL":
+                made = ".".join(taken)
+            elif "UNICODE" in name:
+                made = str(argument)
+            stack.extend([made] * len(operation.stack_after))
+    return kinds
+
+
+def _taken(operation: pickletools.OpcodeInfo, stack: list[str], marks: list[int]) -> list[str]:
+    """What an operation takes off the stack, the lowest first; all above a mark as well, where it takes that."""
+    before = operation.stack_before
+    if pickletools.markobject in before:
+        del stack[marks.pop() :]
+        before = before[: before.index(pickletools.markobject)]
+    kept = len(stack) - len(before)
+    taken = stack[kept:]
+    del stack[kept:]
+    return taken
 
 
 def whole_classes(content: Any) -> list[str]:

@@ -64,7 +64,7 @@ def _opened(source: Any) -> Images:
         return load_huggingface(folder)
     if folder.is_dir() and next(folder.glob("*.tar"), None) and not image_files(folder):
         return from_shards(str(folder / "*.tar"))
-    if folder.is_dir() and (volumes := volume_files(folder)) and not image_files(folder):
+    if folder.is_dir() and not image_files(folder) and (volumes := volume_files(folder)):
         return from_volumes(volumes, name)
     if folder.is_dir():
         return from_folder(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -28,8 +29,8 @@ def is_volume(file: Path) -> bool:
 
 
 def volume_files(folder: Path) -> list[Path]:
-    """The files of NIfTI below a folder, sorted by name."""
-    return sorted(file for file in folder.rglob("*") if is_volume(file) and file.is_file())
+    """The files of NIfTI below a folder, sorted by name; folders that cannot be entered are passed over."""
+    return sorted(Path(here, name) for here, _, names in os.walk(folder) for name in names if is_volume(Path(name)))
 
 
 def from_volumes(files: Sequence[Path], name: str) -> Images:

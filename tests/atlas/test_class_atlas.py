@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from painted import painted_atlas
 from toys import conv_net, noise_folder, toy_model
 from typer.testing import CliRunner
 
 import atlas
-from atlas.class_atlas import chosen_channels, linear_head, within_channels
+from atlas.class_atlas import cell_labels, chosen_channels, linear_head, within_channels
 from atlas.cli import app
 from atlas.explorer import read_book
 from atlas.icons import draw_icons, whitener
@@ -263,3 +264,17 @@ def test_the_command_draws_a_class_atlas_with_everything_that_an_atlas_has(noise
     assert store["effects"].shape == (20, 1000)  # type: ignore[union-attr]
     assert store["cell-2"].shape == (20,)  # type: ignore[union-attr]
     assert atlas.load(out).settings.layer == "blocks.5"
+
+
+def test_cells_of_a_class_atlas_are_labelled_by_effects_where_these_mean_anything_else_by_names() -> None:
+    made = painted_atlas((4,), each=9)
+    options, told = cell_labels(made)
+    assert options == {"labels": made.speaks_for, "regions": ()}
+    assert set(made.speaks_for) == {cell.key for cell in made.cells}
+    assert told.startswith("labels: the class that a cell's activations change most")
+    effects = np.random.default_rng(0).normal(size=(len(made.xy), 200)).astype(np.float32)
+    by_chance = replace(made, sample=replace(made.sample, effects=effects))
+    assert by_chance.speaks_for == {}
+    assert cell_labels(by_chance) == ({}, "")
+    named = replace(by_chance, manifest={**made.manifest, "names": {"by": "labels", "chosen_on": 2, "checked_on": 3}})
+    assert cell_labels(named) == ({}, "names: by labels, chosen on 2 photographs and checked on 3 others")
