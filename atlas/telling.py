@@ -47,7 +47,10 @@ def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], row: Telling, gra
         lines.insert(0, (_short(row.name), INK))
     speaking = gradient.speaking
     if speaking is not None and speaking.worth_saying:
-        lines += [(f"{_short(gradient.class_name(label))} {effect:+.2f}", INK) for label, effect in row.top[:3]]
+        lines += [
+            (f"{_short(gradient.class_name(label))} {effect:+.2f}", INK)
+            for label, effect in row.top[: 3 - bool(row.name)]
+        ]
     for number, (text, color) in enumerate(lines):
         draw.text((left, top + 18 * number), text, font=ImageFont.load_default(13), fill=color)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -95,19 +96,19 @@ def _guessed(name: str) -> tuple[int, int]:
     return next((place for place, word in enumerate(_SMALL) if word in name), len(_SMALL)), len(name)
 
 
-def checked(family: str, name: str) -> Row:
-    """What every check says of a member with random weights."""
+def checked(family: str, name: str, checks: Sequence[str] = tuple(CHECKS)) -> Row:
+    """What every check, or some of them, says of a member with random weights."""
     started = time.perf_counter()
     torch.manual_seed(0)
-    layer, found = "", dict.fromkeys(CHECKS, "not reached")
+    layer, found = "", dict.fromkeys(checks, "not reached")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model: Model = builder(name)(False).to("cpu")
             _enliven(model)
             layer = model.default_layer or ""
-            for check, run in CHECKS.items():
-                found[check] = _said(run, model, layer)
+            for check in checks:
+                found[check] = _said(CHECKS[check], model, layer)
     except Exception as error:
         found = dict.fromkeys(found, f"{type(error).__name__}: {error}")
     return Row(family, name, layer, found, time.perf_counter() - started)
@@ -180,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", default="1/1", help="which part of the families, such as 1/3")
     parser.add_argument("--only", default="", help="families whose names contain this")
+    parser.add_argument("--check", action="append", choices=tuple(CHECKS), help="default: all")
     parser.add_argument("--weigh", action="store_true", help="choose the smallest member of each family anew")
     parser.add_argument(
         "--out", type=Path, default=None, help="the page; a file beside it keeps what other parts found"
@@ -194,10 +196,12 @@ def main() -> None:
     done = set[str]()
     if kept is not None and kept.is_file():
         done = {json.loads(line)["family"] for line in kept.read_text(encoding="utf-8").splitlines()}
+    failed = False
     for family, name in every[number - 1 :: parts]:
         if family in done:
             continue
-        row = checked(family, name)
+        row = checked(family, name, given.check or tuple(CHECKS))
+        failed |= any(said and not said.startswith("refused") for said in row.found.values())
         print(
             family,
             name,
@@ -216,6 +220,7 @@ def main() -> None:
             for line in part.read_text(encoding="utf-8").splitlines()
         ]
         given.out.write_text(page(rows), encoding="utf-8")
+    sys.exit(int(failed))
 
 
 if __name__ == "__main__":

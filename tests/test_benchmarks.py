@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,6 +41,18 @@ def _stub(folder: Path, *packages: str) -> Path:
         (folder / package).mkdir(parents=True)
         (folder / package / "__init__.py").write_text("raise ImportError('broken on purpose')\n", encoding="utf-8")
     return folder
+
+
+# The families of networks are gone through in so many days: all of them in one run would take longer than all else.
+_TURNS = 6
+
+
+def test_todays_families_of_networks_are_read_as_a_plain_hook_reads_them() -> None:
+    turn = date.today().toordinal() % _TURNS + 1
+    checks = [word for check in ("default", "read", "head") for word in ("--check", check)]
+    done = _script("families", "--part", f"{turn}/{_TURNS}", *checks)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) >= 16
 
 
 def test_a_page_and_the_raw_figures_come_of_a_quick_run(noise_images: Path, tmp_path: Path) -> None:
