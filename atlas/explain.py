@@ -24,7 +24,7 @@ from featviz.keep import NOWHERE, Arrays
 from featviz.layers import OUTPUT
 from featviz.localisation import strongest_box
 from featviz.models import Model, Preprocess
-from featviz.occlusion import check_squares, filled
+from featviz.occlusion import check_squares, filled, square_of
 from featviz.output import OutputFolder
 from featviz.progress import Progress, silent
 from featviz.superstimuli import class_label
@@ -64,6 +64,13 @@ class ExplainSettings:
         if method in ("gradcam", "gradcampp"):
             return {"layer": self.layer}
         return {"layer": self.layer, "seed": self.seed} if method == "smoothgradcampp" else {}
+
+    def quick_options(self, method: str, view: Tensor) -> dict[str, Any]:
+        """The same for maps that are only held against each other, seven of them: coarse where one costs much."""
+        if method in ("occlusion", "probability"):
+            size = self.size or square_of(view)
+            return {"size": size, "stride": size, "fill": self.fill}
+        return {"steps": 16} if method == "integrated" else self.options(method)
 
 
 def explain(
@@ -141,7 +148,7 @@ def _check(target: Target, view: Tensor, names: Sequence[str], settings: Explain
     if settings.layer:
         target.maps(settings.layer, view[None])
     size = min(view.shape[1:])
-    check_squares(size, settings.size or max(1, size // 6), settings.stride)
+    check_squares(size, settings.size or square_of(view), settings.stride)
     filled(view[None], settings.fill)
     for name in names if not every else ():
         if name in ("cam", "gradcam", "gradcampp", "rollout", "attention"):
@@ -175,6 +182,7 @@ def _explained(
 def _worked_out(target: Target, view: Tensor, name: str, settings: ExplainSettings) -> Explained:
     options, seed = settings.options(name), settings.seed
     made = attribution(target, view, name, **options)
+    quick = settings.quick_options(name, view)
     box = strongest_box(made.map) if name in _BOXED else None
     if not settings.trust:
         return Explained(made, box, None, None, None)
@@ -183,7 +191,12 @@ def _worked_out(target: Target, view: Tensor, name: str, settings: ExplainSettin
         box,
         deletion(target, view, made.raw, seed=seed),
         insertion(target, view, made.raw, seed=seed),
-        randomisation(target, lambda other: attribution(other, view, name, **options).raw, seed=seed),
+        randomisation(
+            target,
+            lambda other: attribution(other, view, name, **quick).raw,
+            real=made.raw if quick == options else None,
+            seed=seed,
+        ),
     )
 
 

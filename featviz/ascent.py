@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .canvas import Canvas, CanvasMaker
 from .gradients import backward_told, check_gradient, flat_refused
-from .objectives import Activations, Objective
+from .objectives import Activations, Objective, group_of
 from .rectifiers import LeakyGradients
 from .rising import rising
 from .robust import robust_score
@@ -55,6 +55,11 @@ class Ascent:
     patience: int | None = None
     prior: Objective | None = None
 
+    @property
+    def group(self) -> int:
+        """So many consecutive pictures are drawn together."""
+        return group_of(self.objective, self.prior)
+
     def draw(
         self,
         numbers: list[int],
@@ -85,9 +90,8 @@ class Ascent:
             each.scout(steps, lambda step, scores, canvas: None)
         run.scout(steps, report)
         for each in others:
-            group = self.objective.group
-            better = _by_group(each.reached, group) > _by_group(run.reached, group)
-            run.take(each, better.repeat_interleave(group))
+            better = _by_group(each.reached, self.group) > _by_group(run.reached, self.group)
+            run.take(each, better.repeat_interleave(self.group))
 
     def _gradients(
         self, images: Tensor, views: Tensor, index: Tensor, grey: Tensor
@@ -123,8 +127,8 @@ class Ascent:
             # In the size of what is gained, so that one weight suits every unit, and logits that all lie below 0.
             wish = wish + (scores.detach() - grey).abs() * self.prior(acts)
         if self.alpha:
-            # A share of the score goes with the opaque area, so that opacity stays where it earns its keep.
-            wish = wish - scores.detach().clamp(min=0) * shown[:, -1].mean((1, 2))
+            # A share of the gain goes with the opaque area, so that opacity stays where it earns its keep.
+            wish = wish - (scores.detach() - grey).clamp(min=0) * shown[:, -1].mean((1, 2))
         if wish.requires_grad:
             with backward_told(self.trunk.name):
                 (-wish.sum()).backward()  # type: ignore[no-untyped-call]
@@ -135,8 +139,8 @@ class Ascent:
         return scores.detach(), shown.grad, seen.grad, fallen
 
     def of_grey(self, index: Tensor) -> Tensor:
-        """The scores (n,) of mid-grey in place of the pictures; 0 where no prior is weighed against them."""
-        if self.prior is None:
+        """The scores (n,) of mid-grey in place of the pictures; 0 where nothing is weighed against what is gained."""
+        if self.prior is None and not self.alpha:
             return torch.zeros(len(index), device=index.device)
         grey = torch.full((1, self.trunk.preprocess.channels, *self.size), 0.5, device=self.trunk.device)
         grey = grey.expand(len(index), -1, -1, -1)

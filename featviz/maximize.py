@@ -19,7 +19,7 @@ from .errors import UserError
 from .gradients import gradients_on
 from .lucent import Borrowed, as_maker, as_transform, from_lucent_objective, is_lucent_objective
 from .models import Model
-from .objectives import Objective
+from .objectives import Objective, group_of
 from .progress import Progress, silent
 from .robust import robust_score, score
 from .seeds import generator_for
@@ -91,10 +91,10 @@ def maximize(
     keep how strongly each pixel counted. clip: largest norm of one picture's gradient. patience: a picture rests once
     its robust score has not risen for so many steps. starts: begin so many times, and go on with the start that gets
     highest in the first 12 % of the steps. attempts: keep the best of so many, by the robust score. prior: a further
-    objective while drawing, which the scores leave out: |score| * prior is added, the size of the score taken as given,
-    so that one weight of it suits every unit. chunk: pictures per micro-batch; every micro-batch has this size. trunk:
-    an already prepared `Trunk` that reads the layers of objective and prior; else precision and compiled are those of
-    the one made here. watch: called with a `Moment` after every step.
+    objective while drawing, which the scores leave out: |score - that of grey| * prior is added, the size of the gain
+    taken as given, so that one weight of it suits every unit. chunk: pictures per micro-batch; every micro-batch has
+    this size. trunk: an already prepared `Trunk` that reads the layers of objective and prior; else precision and
+    compiled are those of the one made here. watch: called with a `Moment` after every step.
 
     A picture that gets no gradient because its unit's rectifiers are shut gets one through `LeakyGradients`, at the
     steps at which that is so; a unit that comes out of a GELU or its like rises where that falls (see `rising`). Where
@@ -109,7 +109,7 @@ def maximize(
         _check_borrowed(clip, patience, alpha, starts)
     objective = _ours(objective, model, maker.batch if isinstance(maker, Borrowed) else 1)
     _check(height_width, steps, lr, attempts, starts, clip, patience)
-    wanted = _Wanted.of(objective, count, keys, pictures)
+    wanted = _Wanted.of(objective, group_of(objective, prior), count, keys, pictures)
     read = objective.layers if prior is None else (*dict.fromkeys(prior.layers + objective.layers),)
     # At a place given by row and column, what is seen is the map of the size that the network was made for.
     free = objective.free and (prior is None or prior.free)
@@ -129,7 +129,7 @@ def maximize(
         patience=patience,
         prior=prior,
     )
-    chunk = whole_groups(chunk or chunk_by_trying(trunk, height_width, len(wanted.numbers)), objective.group)
+    chunk = whole_groups(chunk or chunk_by_trying(trunk, height_width, len(wanted.numbers)), ascent.group)
 
     kept: list[Pictures] = []
     position = 0
@@ -140,7 +140,7 @@ def maximize(
         except RuntimeError as error:
             if not out_of_memory(error) or isinstance(maker, Borrowed):
                 raise
-            chunk = _halved(chunk, objective.group, error)
+            chunk = _halved(chunk, ascent.group, error)
             continue
         position += len(numbers)
     return _joined(kept) if kept else _none((trunk.preprocess.channels, *height_width))
@@ -171,16 +171,20 @@ class _Wanted:
 
     @classmethod
     def of(
-        cls, objective: Objective, count: int | None, keys: Sequence[str] | None, pictures: Sequence[int] | None
+        cls,
+        objective: Objective,
+        group: int,
+        count: int | None,
+        keys: Sequence[str] | None,
+        pictures: Sequence[int] | None,
     ) -> _Wanted:
-        total = objective.count or count or (len(keys) if keys is not None else objective.group)
+        total = objective.count or count or (len(keys) if keys is not None else group)
         names = [str(number) for number in range(total)] if keys is None else list(keys)
         numbers = list(range(total)) if pictures is None else list(pictures)
         if len(names) != total or any(not 0 <= number < total for number in numbers):
             raise UserError(
                 f"{total} pictures take {total} keys and numbers below it; got {len(names)} keys, {numbers}."
             )
-        group = objective.group
         whole = [start + place for start in numbers[::group] for place in range(group) if start % group == 0]
         if numbers != whole or total % group:
             raise UserError(f"the objective draws whole groups of {group} pictures; got {numbers} of {total}.")
@@ -200,7 +204,7 @@ def _best_of(
     progress: Progress,
 ) -> Pictures:
     """Each of the pictures `numbers` by its best attempt; a micro-batch that is not full repeats its last group."""
-    padded = numbers + numbers[-ascent.objective.group :] * ((chunk - len(numbers)) // ascent.objective.group)
+    padded = numbers + numbers[-ascent.group :] * ((chunk - len(numbers)) // ascent.group)
     each, steps = len(numbers), ascent.steps
     tries = []
 
@@ -224,7 +228,7 @@ def _best_of(
         which = torch.full((len(padded),), attempt)
         whole = Pictures(drawn.images, robust, clean, which, drawn.rescued, drawn.alpha, drawn.importance)
         tries.append(_map(whole, lambda value: value[:each]))
-    return _best(tries, ascent.objective.group)
+    return _best(tries, ascent.group)
 
 
 def _best(tries: list[Pictures], group: int) -> Pictures:

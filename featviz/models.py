@@ -89,6 +89,12 @@ class Findings:
         self._known[question] = answer
         return answer
 
+    def over(self, network: nn.Module) -> Findings:
+        """The same answers for a network of the same modules with other weights."""
+        found = Findings(network)
+        found._modules, found._known = list(network.modules()), dict(self._known)
+        return found
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -208,6 +214,12 @@ class Model:
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def over(self, network: nn.Module) -> Model:
+        """The same model with a copy of its network that has other weights: what its layers are is known already."""
+        twin = replace(self, network=network)
+        vars(twin)["findings"] = self.findings.over(network)
+        return twin
 
     @cached_property
     def findings(self) -> Findings:

@@ -194,20 +194,9 @@ def diversity(layer: str, group: int) -> Objective:
     return Objective((layer,), score, group=_checked_group(group), free=True)
 
 
-def diverse(objective: Objective, layer: str, group: int, *, strength: float = 1.0) -> Objective:
-    """The objective for groups of pictures that are to be unlike each other: it counts less, the more they are alike.
-
-    score + strength * |score| * diversity, the size of the score taken as given, so that one strength suits every unit.
-    layer: where textures are compared. Olah et al. 2017, "Feature Visualization"; there the weight is absolute.
-    """
-    unlike = diversity(layer, group)
-
-    def score(acts: Activations) -> Tensor:
-        wanted = objective(acts)
-        return wanted + strength * wanted.detach().abs() * unlike(acts)
-
-    layers = tuple(dict.fromkeys(objective.layers + unlike.layers))
-    return Objective(layers, score, objective.count, math.lcm(objective.group, group), objective.free)
+def group_of(*objectives: Objective | None) -> int:
+    """So many consecutive pictures are drawn together, where the objectives are met at once."""
+    return math.lcm(*(each.group for each in objectives if each is not None))
 
 
 def alignment(layer: str, group: int, *, decay: float = 0.3) -> Objective:

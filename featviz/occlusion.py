@@ -22,7 +22,7 @@ def occlusion(
     Zeiler and Fergus 2013, "Visualizing and Understanding Convolutional Networks".
     """
     height, width = image.shape[-2:]
-    size = size or max(1, min(height, width) // 6)
+    size = size or square_of(image)
     stride = stride or max(1, size // 2)
     check_squares(min(height, width), size, stride)
     measure = target.probabilities if probability else target.values
@@ -43,6 +43,11 @@ def occlusion(
             covered[top : top + size, left : left + size] += 1
     what = "probability" if probability else "activation"
     return drops / covered.clamp(min=1), f"drop of the {what}; squares of {size} every {stride} pixels, {fill}"
+
+
+def square_of(image: Tensor) -> int:
+    """The side, in pixels, of the squares that an image (..., h, w) is covered by unless another is given: a sixth."""
+    return max(1, min(image.shape[-2:]) // 6)
 
 
 def check_squares(side: int, size: int, stride: int) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from .maximize import Pictures, maximize
 from .mis import features, mechanistic_interpretability
 from .models import Model
 from .norms import familiarity
-from .objectives import Objective, diverse
+from .objectives import Objective, diversity
 from .output import OutputFolder
 from .path_similarity import path_layers
 from .picture import write_picture
@@ -234,18 +235,18 @@ def _objective(
     # On a vector of logits there is no texture to tell apart; the layer before them has one.
     texture = layer if drawing.diversity == 1 else _layer_with_texture(model, layer)
     each = [unit for unit in group for _ in range(drawing.diversity)]
-    prior = familiarity(model, [layer])
-    prior = None if prior is None else FAMILIARITY * prior
+    known = familiarity(model, [layer])
+    terms = [] if known is None else [FAMILIARITY * known]
     if drawing.like:
-        like = LIKENESS * likeness(model, layer, [photographs[unit] for unit in each])
-        prior = like if prior is None else prior + like
+        terms.append(LIKENESS * likeness(model, layer, [photographs[unit] for unit in each]))
+    if drawing.diversity > 1:
+        terms.append(diversity(texture, drawing.diversity))
+    prior = reduce(operator.add, terms) if terms else None
     layers = dict.fromkeys([*(prior.layers if prior else ()), texture, layer])
     # A place by its row and column is one of the map of the size that the network was made for.
     free = not isinstance(group[0].position, tuple)
     trunk = Trunk(model, list(layers), precision=drawing.precision, compiled=drawing.compiled, resizes=free)
-    if drawing.diversity == 1:
-        return objective(group, trunk), prior, trunk
-    return diverse(objective(each, trunk), texture, drawing.diversity), prior, trunk
+    return objective(each, trunk), prior, trunk
 
 
 def _layer_with_texture(model: Model, layer: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from .seeds import generator_for
 from .target import Target
 
 # Points of a curve beside its start, and shuffled maps that it is held against.
-_POINTS, _SHUFFLED = 16, 5
+_POINTS, _SHUFFLED = 10, 5
 # Stages of the network that are randomised one after the other.
 _STAGES = 6
 
@@ -24,7 +24,7 @@ _STAGES = 6
 class Curve:
     """What happens as more and more of an image goes, or comes, in the order of a map.
 
-    `shares`: (points,) of the pixels; `values`: (points,) the class's probability, for other units the activation;
+    `shares`: (points,) of the pixels, from none to all; `values`: (points,) the class's probability, for other units the activation;
     `area`: their mean; `by_chance`: the mean area of the same map with its parts shuffled; `as_low`: the share of those
     shuffled maps whose area is as low or lower; `flat`: the map is the same everywhere and says nothing.
     """
@@ -55,21 +55,24 @@ def insertion(target: Target, image: Tensor, raw: Tensor, *, fill: str = "blur",
 def _curve(target: Target, begin: Tensor, end: Tensor, raw: Tensor, seed: int) -> Curve:
     shares, places = torch.linspace(0, 1, _POINTS + 1), _coarse(raw)
     generator = generator_for(seed, "shuffled maps")
-    values = _values(target, begin, end, places, shares, generator)
+    ends = _said(target, torch.stack([begin, end]))
+
+    def along(order: Tensor) -> Tensor:
+        between = _said(target, _changed(begin, end, order, shares[1:-1], generator))
+        return torch.cat([ends[:1], between, ends[1:]])
+
+    values = along(places)
     areas = []
     for _ in range(_SHUFFLED):
         order = torch.randperm(places.numel(), generator=generator)
-        shuffled = places.flatten()[order].reshape(places.shape)
-        areas.append(_area(_values(target, begin, end, shuffled, shares, generator)))
+        areas.append(_area(along(places.flatten()[order].reshape(places.shape))))
     area = _area(values)
     as_low = sum(each <= area for each in areas) / len(areas)
     return Curve(shares, values, area, sum(areas) / len(areas), as_low, bool(raw.min() == raw.max()))
 
 
-def _values(
-    target: Target, begin: Tensor, end: Tensor, places: Tensor, shares: Tensor, generator: torch.Generator
-) -> Tensor:
-    """What the target says as shares of the pixels, by the map's order, are the end's in place of the beginning's.
+def _changed(begin: Tensor, end: Tensor, places: Tensor, shares: Tensor, generator: torch.Generator) -> Tensor:
+    """Images in which shares of the pixels, by the map's order, are the end's in place of the beginning's.
 
     Equal pixels come in an order drawn by the generator.
     """
@@ -79,7 +82,11 @@ def _values(
     rank = torch.empty(len(whole), dtype=torch.long)
     rank[drawn[whole[drawn].argsort(descending=True, stable=True)]] = torch.arange(len(whole))
     changed = [(rank < round(float(share) * len(rank))).reshape(size) for share in shares]
-    images = torch.stack([torch.where(mask, end, begin) for mask in changed])
+    return torch.stack([torch.where(mask, end, begin) for mask in changed])
+
+
+def _said(target: Target, images: Tensor) -> Tensor:
+    """What the target says of images: a class its probability, any other unit its activation."""
     found = target.probabilities(images)
     return target.values(images) if found is None else found
 
@@ -111,13 +118,16 @@ class Randomisation:
         return bool(self.likeness) and self.likeness[-1] > 0.5
 
 
-def randomisation(target: Target, explain: Callable[[Target], Tensor], *, seed: int = 0) -> Randomisation:
+def randomisation(
+    target: Target, explain: Callable[[Target], Tensor], *, real: Tensor | None = None, seed: int = 0
+) -> Randomisation:
     """The map of a target whose network loses what it has learned, stage by stage from the output.
 
-    explain: target -> map. Each weight is put in another order within its tensor. Adebayo, Gilmer, Muelly, Goodfellow,
-    Hardt and Kim 2018, "Sanity Checks for Saliency Maps": cascading randomisation.
+    explain: target -> map. real: what it gives for the target as it is; None: it is asked. Each weight is put in
+    another order within its tensor. Adebayo, Gilmer, Muelly, Goodfellow, Hardt and Kim 2018, "Sanity Checks for
+    Saliency Maps": cascading randomisation.
     """
-    real = explain(target)
+    real = explain(target) if real is None else real
     network = plain_copy(target.model.network)
     generator = generator_for(seed, "random weights")
     stages, likeness = [], []
@@ -127,7 +137,7 @@ def randomisation(target: Target, explain: Callable[[Target], Tensor], *, seed: 
                 for parameter in module.parameters(recurse=False):
                     order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
                     parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
-        found = explain(Target(replace(target.model, network=network), target.unit))
+        found = explain(Target(target.model.over(network), target.unit))
         stages.append(name)
         likeness.append(rank_correlation(real, found))
     return Randomisation(tuple(stages), tuple(likeness))

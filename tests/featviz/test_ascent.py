@@ -17,7 +17,7 @@ from featviz.canvas import Pixels, canvas_maker
 from featviz.errors import UserError
 from featviz.maximize import maximize
 from featviz.models import Model
-from featviz.objectives import Objective, channel, diverse, diversity, on
+from featviz.objectives import Objective, channel, diversity, on
 from featviz.penalties import l2
 from featviz.seeds import generator_for
 from featviz.spectrum import Spectrum
@@ -273,6 +273,16 @@ def test_a_prior_guides_the_drawing_and_is_left_out_of_the_score() -> None:
     assert torch.allclose(_measured(model, wish, guided.images), guided.clean, atol=1e-5)
 
 
+def test_an_opacity_is_weighed_alike_whatever_is_added_to_all_scores() -> None:
+    model, wish = toy_model(), channel("4", [0, 1])
+    lower = replace(wish, score=lambda acts: wish(acts) - 100)
+    how = {"size": 32, "steps": 12, "transform": STILL, "alpha": True}
+    made, other = (maximize(model, each, **how) for each in (wish, lower))  # type: ignore[arg-type]
+    assert made.alpha is not None
+    assert other.alpha is not None
+    assert (made.alpha.int() - other.alpha.int()).abs().max() <= 1
+
+
 def test_a_prior_weighs_alike_whatever_is_added_to_all_scores() -> None:
     model, wish = toy_model(), channel("4", [0, 1])
     dark = Objective((), lambda acts: -acts.images.mean((1, 2, 3)))
@@ -332,8 +342,8 @@ def test_diverse_pictures_differ_more_than_pictures_drawn_apart() -> None:
     model, group = toy_model(), 3
     wish = channel("4", [2] * group)
     apart = maximize(model, wish, size=32, steps=60, transform=STILL)
-    unlike = maximize(model, diverse(wish, "4", group, strength=3), size=32, steps=60, transform=STILL)
     measure = diversity("4", group)
+    unlike = maximize(model, wish, size=32, steps=60, transform=STILL, prior=3 * measure)
     scores = [_measured(model, measure, made.images).mean() for made in (apart, unlike)]
     assert scores[1] > scores[0] + 0.02
     assert _measured(model, wish, unlike.images).min() > 0
@@ -348,13 +358,13 @@ def _measured(model: Model, objective: Any, images: Tensor) -> Tensor:
 
 def test_a_group_is_the_same_whatever_other_groups_are_drawn() -> None:
     model = toy_model()
-    wish = diverse(channel("4", [0, 0, 1, 1, 2, 2]), "4", 2)
-    everything = maximize(model, wish, size=32, steps=5, chunk=4)
-    second = maximize(model, wish, size=32, steps=5, chunk=4, pictures=[2, 3])
+    wish, prior = channel("4", [0, 0, 1, 1, 2, 2]), diversity("4", 2)
+    everything = maximize(model, wish, size=32, steps=5, chunk=4, prior=prior)
+    second = maximize(model, wish, size=32, steps=5, chunk=4, pictures=[2, 3], prior=prior)
     assert torch.equal(second.images, everything.images[2:4])
     assert torch.equal(second.scores, everything.scores[2:4])
     with pytest.raises(UserError, match="whole groups of 2"):
-        maximize(model, wish, size=32, steps=5, pictures=[1, 2])
+        maximize(model, wish, size=32, steps=5, pictures=[1, 2], prior=prior)
 
 
 def test_bfloat16_scores_within_a_few_percent_of_float32() -> None:

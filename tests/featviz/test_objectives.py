@@ -14,7 +14,6 @@ from featviz.objectives import (
     cosine,
     deepdream,
     direction,
-    diverse,
     diversity,
     neuron,
     on,
@@ -144,15 +143,6 @@ def test_alignment_weighs_neighbours_by_their_distance_in_the_row() -> None:
         weights = {other: 0.5 ** (abs(row - other) - 1) for other in range(4) if other != row}
         apart = sum(weight * ((maps[row] - maps[other]) ** 2).mean().item() for other, weight in weights.items())
         assert scores[row].item() == pytest.approx(-apart / sum(weights.values()), rel=1e-4)
-
-
-def test_diverse_takes_a_share_of_the_score_for_likeness() -> None:
-    maps = torch.rand(4, 3, 4, 4)
-    wish = channel("x", [0, 0, 1, 1])
-    score, unlike = wish(_seen(maps)), diversity("x", 2)(_seen(maps))
-    together = diverse(wish, "x", 2, strength=0.5)
-    assert torch.allclose(together(_seen(maps)), score + 0.5 * score * unlike)
-    assert (together.group, together.count) == (2, 4)
 
 
 def test_groups_are_of_two_or_more_and_sums_keep_them_whole() -> None:
