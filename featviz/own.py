@@ -21,8 +21,11 @@ from torch import nn
 from .errors import UserError, unknown
 from .models import Model
 
-# Folders that networks were imported from.
-_HOMES: set[Path] = set()
+
+class Home(str):
+    """An entry of `sys.path`: a folder that a network was imported from."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,7 @@ def make(address: Address, folder: Path | None = None) -> nn.Module | Model:
 
     The file's own folder, or `folder` (default: the current one) for a module, is where imports look first meanwhile,
     and last from then on, for what is imported during a forward pass; what another such folder has under the same name
-    is forgotten. torch's random numbers begin at 0, so that
-    weights that are drawn are the same each time.
+    is forgotten. torch's random numbers begin at 0, so that weights that are drawn are the same each time.
 
     Raises `UserError` for what is not there, for what needs arguments, for what is no network, and with file and line
     for any error of the user's code.
@@ -136,22 +138,26 @@ def _importable(home: Path) -> Iterator[Path]:
     try:
         yield root
     finally:
-        sys.path[:] = before if str(root) in before else [*before, str(root)]
+        known = Path(__file__).resolve().parents[1] == root or root in _homes(before)
+        sys.path[:] = before if known else [*before, Home(root)]
+
+
+def _homes(entries: Sequence[str]) -> set[Path]:
+    return {Path(entry) for entry in entries if isinstance(entry, Home)}
 
 
 def _forget_namesakes(root: Path) -> None:
-    """Take out of `sys.modules` what came from another home and has a namesake in this one, and know this one from now.
+    """Take out of `sys.modules` what came from another home and has a namesake in this one.
 
     Else a second folder would get the first one's code, as what is imported already is not looked for again.
     """
+    others = _homes(sys.path) - {root}
     for name, module in list(sys.modules.items()):
         top, file = name.partition(".")[0], getattr(module, "__file__", None)
         if file and ((root / f"{top}.py").is_file() or (root / top).is_dir()):
             path = Path(file).resolve()
-            if any(_lies_in(path, home, top) for home in _HOMES - {root}):
+            if any(_lies_in(path, home, top) for home in others):
                 del sys.modules[name]
-    if root != Path(__file__).resolve().parents[1]:  # this package is nobody's namesake
-        _HOMES.add(root)
 
 
 def _lies_in(file: Path, home: Path, top: str) -> bool:

@@ -24,9 +24,10 @@ _STAGES = 6
 class Curve:
     """What happens as more and more of an image goes, or comes, in the order of a map.
 
-    `shares`: (points,) of the pixels, from none to all; `values`: (points,) the class's probability, for other units the activation;
-    `area`: their mean; `by_chance`: the mean area of the same map with its parts shuffled; `as_low`: the share of those
-    shuffled maps whose area is as low or lower; `flat`: the map is the same everywhere and says nothing.
+    `shares`: (points,) of the pixels, from none to all; `values`: (points,) the class's probability, for other units
+    the activation; `area`: their mean; `by_chance`: the mean area of the same map with its parts shuffled; `as_low`:
+    the share of those shuffled maps whose area is as low or lower; `flat`: the map is the same everywhere and says
+    nothing.
     """
 
     shares: Tensor

@@ -44,13 +44,14 @@ class Unit:
     position: Place = None
     sign: Literal[1, -1] = 1
     vectors: str = ""
-    # Whether a class's number is written with a `#`, because it is another class's name too: no part of what it is.
-    numbered: bool = field(default=False, compare=False, repr=False)
+    # What stands before a class's number, no part of what it is: `class:#` where the number is another class's name,
+    # too, `output:` where what the network returns has no names.
+    written: str = field(default=f"{CLASS}:", compare=False, repr=False)
 
     def __str__(self) -> str:
         sign = "-" if self.sign < 0 else ""
         if self.is_class and not self.vectors and self.position is None:
-            return f"{sign}{CLASS}:{'#' if self.numbered else ''}{self.channel}"
+            return f"{sign}{self.written}{self.channel}"
         target = f"{self.vectors}#{self.channel}" if self.vectors else str(self.channel)
         place = "" if self.position is None else f"@{self.position}"
         if isinstance(self.position, tuple):
@@ -108,7 +109,7 @@ def parse_units(text: str, model: Model) -> list[Unit]:
         count = len(load_directions(file, layer, channels)) if file else channels
         position = _position(place, text, rows, columns)
         for channel in _channels(numbers, text, file or layer, count):
-            units.append(Unit(layer, channel, position, sign, file))
+            units.append(Unit(layer, channel, position, sign, file, f"{CLASS if model.labels else OUTPUT}:"))
     return units
 
 
@@ -132,8 +133,8 @@ def _class_unit(text: str, name: str, sign: Literal[1, -1], model: Model) -> Uni
     count, rows, columns = Trunk(model, [OUTPUT], fold=False).map_size(OUTPUT)
     if index >= count:
         raise UserError(f"{text!r}: {model.name} returns {count} x {rows} x {columns} numbers, not that class's logit.")
-    position, numbered = _position(place, text, rows, columns), has_other_reading(model.labels, index)
-    return Unit(OUTPUT, index, position, sign, numbered=numbered)
+    position = _position(place, text, rows, columns)
+    return Unit(OUTPUT, index, position, sign, written=f"{CLASS}:{'#' * has_other_reading(model.labels, index)}")
 
 
 def load_directions(file: str, layer: str, channels: int) -> np.ndarray:

@@ -59,13 +59,13 @@ def _opened(source: Any) -> Images:
         return from_shards(name)
     folder = Path(source)
     if is_volume(folder) and folder.is_file():
-        return from_volumes([folder], name)
+        return from_volumes(folder, name)
     if any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         return load_huggingface(folder)
     if folder.is_dir() and next(folder.glob("*.tar"), None) and not image_files(folder):
         return from_shards(str(folder / "*.tar"))
-    if folder.is_dir() and not image_files(folder) and (volumes := volume_files(folder)):
-        return from_volumes(volumes, name)
+    if folder.is_dir() and not image_files(folder) and volume_files(folder):
+        return from_volumes(folder, name)
     if folder.is_dir():
         return from_folder(folder)
     near = ", ".join(map(repr, closest(name, ["photos", "digits", *TORCHVISION])))

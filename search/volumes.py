@@ -20,12 +20,12 @@ from featviz.errors import UserError
 from .decode import MOST_BYTES, why
 from .image_set import Images, readable
 
-SUFFIXES = (".nii", ".nii.gz")
+_NIFTI = (".nii", ".nii.gz")
 
 
 def is_volume(file: Path) -> bool:
     """Whether a file is one of NIfTI by its name."""
-    return file.name.lower().endswith(SUFFIXES)
+    return file.name.lower().endswith(_NIFTI)
 
 
 def volume_files(folder: Path) -> list[Path]:
@@ -33,40 +33,49 @@ def volume_files(folder: Path) -> list[Path]:
     return sorted(Path(here, name) for here, _, names in os.walk(folder) for name in names if is_volume(Path(name)))
 
 
-def from_volumes(files: Sequence[Path], name: str) -> Images:
-    """The slices of volumes of NIfTI across their third axis, as a radiologist sees them: the front is up.
+def from_volumes(source: Path, name: str) -> Images:
+    """The slices of a volume of NIfTI, or of all below a folder, as a radiologist sees them: the front is up.
 
-    They are turned to the nearest of right, front and top first, whatever order a file has them in. A network has to
-    state the range of their numbers. Raises `UserError` where nibabel is not installed, and for a file that is damaged,
-    too large or no volume.
+    They lie across the third axis, turned to the nearest of right, front and top first, whatever order a file has them
+    in; each is named by its file's path below the folder and its number. A network has to state the range of their
+    numbers. Raises `UserError` where nibabel is not installed, and for a file that is damaged, too large or no volume.
     """
-    try:
-        nibabel: Any = importlib.import_module("nibabel")
-    except ImportError as error:
-        raise UserError("NIfTI volumes need an extra: pip install 'activation-atlas[medical]'.") from error
-    counts, digest = [], hashlib.sha256()
+    files = [source] if source.is_file() else volume_files(source)
+    counts, digest, names = [], hashlib.sha256(), list[str]()
     for file in files:
-        try:
-            image: Any = nibabel.load(file)
-            turned = nibabel.orientations.apply_orientation
-            shape = turned(np.empty(image.shape, np.bool_), nibabel.io_orientation(image.affine)).shape
-        except Exception as error:  # likewise
-            raise UserError(f"the volume {str(file)!r} cannot be read: {why(error)}.") from error
-        if len(image.shape) != 3:
-            raise UserError(f"the volume {str(file)!r} has {len(image.shape)} dimensions: give volumes of three.")
-        if prod(image.shape) * 4 > MOST_BYTES:
-            raise UserError(f"the volume {str(file)!r} takes more than {MOST_BYTES:,} bytes.")
-        counts.append(int(shape[2]))
+        counts.append(_slices_of(file))
+        short = file.name if file == source else file.relative_to(source).as_posix()
+        names += [f"{short}/{number:04d}" for number in range(counts[-1])]
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-    names = tuple(
-        f"{file.name}/{number:04d}" for file, count in zip(files, counts, strict=True) for number in range(count)
-    )
     unknown, slices = (-1,) * len(names), Slices(files, list(accumulate(counts)))
     return Images(
-        readable(name), names, unknown, ("",) * len(names), dataset=slices, content=digest.hexdigest(),
+        readable(name), tuple(names), unknown, ("",) * len(names), dataset=slices, content=digest.hexdigest(),
         archives=tuple(files),
     )  # fmt: skip
+
+
+def _slices_of(file: Path) -> int:
+    """How many slices a volume has, by its header."""
+    nibabel = _nibabel()
+    try:
+        image: Any = nibabel.load(file)
+        shape, across = tuple(image.shape), list(nibabel.io_orientation(image.affine)[:, 0]).index(2)
+    except Exception as error:  # nibabel raises almost anything on a file that is none
+        raise UserError(f"the volume {str(file)!r} cannot be read: {why(error)}.") from error
+    if len(shape) != 3:
+        raise UserError(f"the volume {str(file)!r} has {len(shape)} dimensions: give volumes of three.")
+    if prod(shape) * 4 > MOST_BYTES:
+        raise UserError(f"the volume {str(file)!r} takes more than {MOST_BYTES:,} bytes.")
+    return int(shape[across])
+
+
+def _nibabel() -> Any:
+    """nibabel, whose functions are not typed."""
+    try:
+        return importlib.import_module("nibabel")
+    except ImportError as error:
+        raise UserError("NIfTI volumes need an extra: pip install 'activation-atlas[medical]'.") from error
 
 
 class Slices:
@@ -93,8 +102,7 @@ class Slices:
 
     def _volume(self, file: Path) -> NDArray[np.float32]:
         """(right, front, top)."""
-        nibabel: Any = importlib.import_module("nibabel")  # whose functions are not typed
-        held = self._held
+        nibabel, held = _nibabel(), self._held
         if held is None or held[0] != file:
             image: Any = nibabel.as_closest_canonical(nibabel.load(file))
             held = self._held = file, np.asarray(image.dataobj, dtype=np.float32)

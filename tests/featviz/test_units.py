@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -55,6 +56,13 @@ def test_a_direction_is_a_row_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["class:3", "-class:0", "5:2", "-5:0", "5:1@7,0", "-5:3@center"])
 def test_a_unit_prints_as_it_is_written(text: str) -> None:
     assert [str(unit) for unit in parse_units(text, toy_model())] == [text]
+
+
+def test_what_a_network_returns_is_no_class_where_it_has_no_names() -> None:
+    nameless = replace(toy_model(), labels=())
+    assert [str(unit) for unit in parse_units("-output:0-1", nameless)] == ["-output:0", "-output:1"]
+    assert [str(unit) for unit in parse_units("output:0", toy_model())] == ["class:0"]
+    assert parse_units("output:0", nameless) == parse_units("class:0", nameless)
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,17 @@ def test_a_volume_that_is_none_is_told(tmp_path: Path) -> None:
     _volume(tmp_path / "a.nii", np.zeros((4, 4, 4, 2), np.float32))
     with pytest.raises(UserError, match="has 4 dimensions"):
         open_images(tmp_path / "a.nii")
+    flat = bytearray(_volume(tmp_path / "a.nii", np.zeros((4, 4, 4), np.float32)).read_bytes())
+    flat[254:256], flat[312:328] = b"\x01\x00", bytes(16)  # sform_code, srow_z: no slice lies above another
+    (tmp_path / "a.nii").write_bytes(flat)
+    with pytest.raises(UserError, match="cannot be read"):
+        open_images(tmp_path / "a.nii")
+
+
+def test_volumes_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    for patient in ("anna", "bert"):
+        (tmp_path / patient).mkdir()
+        _volume(tmp_path / patient / "t1.nii", np.zeros((4, 4, 2), np.int16))
+    assert open_images(tmp_path).names == (
+        "anna/t1.nii/0000", "anna/t1.nii/0001", "bert/t1.nii/0000", "bert/t1.nii/0001",
+    )  # fmt: skip
