@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featviz.default_layer import default_layer
 from featviz.effects import usual_activation
 from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
@@ -158,7 +159,9 @@ def checked_layer(model: Model, layer: str | None, *, single: bool = False) -> s
     """
     name = layer or model.default_layer
     if name is None:
-        raise UserError(f"{model.name} has no default layer: name one. {LISTED}")
+        likely = default_layer(model.network, ())
+        example = f", such as {likely}" if likely else ""
+        raise UserError(f"{model.name} has no default layer: name one{example}. {LISTED}")
     find_layer(model.network, name)
     trunk = Trunk(model, [name], fold=False)
     trunk.map_size(name) if single else check_spatial(trunk, name)

@@ -24,7 +24,7 @@ __all__ = [
 # of a network is `.output`.
 OUTPUT = "output"
 # Where a layer is unknown; the command knows published networks alone.
-LISTED = "`featviz.layer_names(network)` lists them all, for a published network `atlas layers MODEL` too."
+LISTED = "`atlas layers` lists them all, in Python `featviz.layer_names(network)`."
 
 
 def layer_names(network: nn.Module) -> list[str]:

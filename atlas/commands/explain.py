@@ -52,7 +52,7 @@ def explain_command(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show where in an image lies what excites a class or a unit, by ten methods, and how far to trust each.
+    """Show where in an image lies what excites a class or a unit, by twelve methods, and how far to trust each.
 
     A network whose head flattens its maps, as VGG's does, has no class activation map: --pool-head trains one that has.
     OUT gets sheet.png, a picture and a .npy map for each method, curves.png, randomisation.png, explain.json,
