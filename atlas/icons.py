@@ -20,6 +20,7 @@ from featviz.engine import LOCAL, Engine, Place, Report, Work, blocks, kept_map,
 from featviz.keep import NOWHERE, Arrays, Keep
 from featviz.maximize import maximize
 from featviz.models import Model
+from featviz.noise import noise_limit
 from featviz.objectives import Objective, cosine, direction, within
 from featviz.progress import Progress, silent
 from featviz.robust import robust_score, score
@@ -125,12 +126,13 @@ class _IconDrawing:
         clean = Trunk(model, [self.layer], fold=False, resizes=True)
 
         # A worker elsewhere is given one job after the other: what was found by trying holds for all.
+        limit = cache(partial(noise_limit, trunk, self.layer, (self.icon, self.icon), most=ICON_NOISE, at="center"))
         best_chunk = cache(partial(chunk_by_trying, trunk, (self.icon, self.icon)))
 
         def work(jobs: Sequence[Sequence[int]], report: Report) -> Iterator[Arrays]:
-            chunk = best_chunk(max(map(len, jobs), default=1))
+            chunk, noise = best_chunk(max(map(len, jobs), default=1)), limit()
             for number, block in enumerate(jobs):
-                images = self._drawn(model, wish, trunk, block, chunk, partial(report, number))
+                images = self._drawn(model, wish, trunk, block, chunk, noise, partial(report, number))
                 robust, plain = (each(clean, measure, images, block).numpy() for each in (robust_score, score))
                 yield {"images": as_rgb(images, model.preprocess.show), "scores": robust, "clean": plain}
 
@@ -143,6 +145,7 @@ class _IconDrawing:
         trunk: Trunk,
         block: Sequence[int],
         chunk: int,
+        noise: float,
         told: Callable[[float], None],
     ) -> Tensor:
         return maximize(
@@ -156,7 +159,7 @@ class _IconDrawing:
             steps=self.steps,
             lr=self.lr,
             canvas=calm(partial(Fourier, decay=DECAY)),
-            transform=icon_views(self.icon),
+            transform=icon_views(self.icon, noise),
             attempts=self.attempts,
             seed=self.seed,
             chunk=chunk,
@@ -165,9 +168,9 @@ class _IconDrawing:
         ).images
 
 
-def icon_views(icon: int) -> Chain:
+def icon_views(icon: int, noise: float = ICON_NOISE) -> Chain:
     """What an icon must survive: its middle counts, so it moves and changes its size less than other pictures."""
-    return views(icon, scale=ICON_SCALE, shift=ICON_SHIFT, noise=ICON_NOISE, share=1)
+    return views(icon, scale=ICON_SCALE, shift=ICON_SHIFT, noise=noise, share=1)
 
 
 def icon_starts(cells: Sequence[Cell], seed: int, icon: int, channels: int) -> Tensor:

@@ -52,7 +52,8 @@ class Certificate:
     interpretability score, where the unit's opposite is drawn too. None of them alone is quality.
 
     `label`: the class's name, else empty; `facet`: number of the picture among several of one unit, from 1;
-    `rescued`: steps at which no gradient of its own raised it.
+    `rescued`: steps at which no gradient of its own raised it; `noise`: the strongest that it was drawn through, as a
+    share of the range, less where noise blinds the network (see `noise_limit`).
     """
 
     unit: str
@@ -80,6 +81,7 @@ class Certificate:
     mis_accuracy: float | None = None
     facet: int = 1
     rescued: int = 0
+    noise: float | None = None
     seed: int = 0
 
 
@@ -122,6 +124,7 @@ def certify(
     seed: int = 0,
     facet: int = 1,
     rescued: int = 0,
+    noise: float | None = None,
     reference: Reference | None = None,
 ) -> Certificate:
     """The certificate of a unit's 8-bit picture (channels, h, w), all but the interpretability score.
@@ -161,6 +164,7 @@ def certify(
         path_similarity=None if path is None else path_similarity(_means(maps, path), path),
         facet=facet,
         rescued=rescued,
+        noise=noise,
         seed=seed,
     )
 

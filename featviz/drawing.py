@@ -10,7 +10,7 @@ from .canvas import CANVASES, DECAY, CanvasMaker, Fourier, canvas_maker
 from .errors import UserError, unknown
 from .models import Model
 from .spectrum import Spectrum
-from .transforms import Chain, views
+from .transforms import NOISE, Chain, views
 from .trunk import Precision
 from .units import Unit
 
@@ -87,12 +87,12 @@ class Drawing:
         share = min(1.0, largest / max(height, width))
         return round(height * share), round(width * share)
 
-    def transform(self, unit: Unit, model: Model) -> Chain:
+    def transform(self, unit: Unit, model: Model, noise: float = NOISE) -> Chain:
         """What the unit's picture must survive; a neuron's has to keep its place in the map, others move."""
         side = min(self.pixels(unit, model))
         if unit.position is not None:
-            return views(side, scale=(0.8, 1.25), shift=1 / 16, share=1)
-        return views(side)
+            return views(side, scale=(0.8, 1.25), shift=1 / 16, share=1, noise=noise)
+        return views(side, noise=noise)
 
     def starts(self, unit: Unit) -> int:
         """How many starts the unit's picture has: of a class, some starts are caught where the class is not."""

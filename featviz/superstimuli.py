@@ -28,6 +28,7 @@ from .likeness import likeness
 from .maximize import Pictures, maximize
 from .mis import features, mechanistic_interpretability
 from .models import Model
+from .noise import noise_limit
 from .norms import familiarity
 from .objectives import Objective, diversity
 from .output import OutputFolder
@@ -35,6 +36,7 @@ from .path_similarity import path_layers
 from .picture import write_picture
 from .progress import Progress, silent
 from .spectrum import Spectrum
+from .transforms import NOISE
 from .trunk import Trunk
 from .units import Unit, objective
 
@@ -179,12 +181,13 @@ class _GroupDrawing:
         model = self.model if place.device is None else self.model.to(place.device)
         wish, prior, trunk = _objective(model, self.group, self.drawing, self.photographs)
         facets, block = self.drawing.diversity, self.block
+        noise = noise_limit(trunk, self.group[0].layer, self.size, most=NOISE, at=self.group[0].position)
 
         def work(jobs: Sequence[Sequence[int]], report: Report) -> Iterator[Arrays]:
             for number, units in enumerate(jobs):
-                pictures = self._drawn(model, wish, prior, trunk, units, block * facets, partial(report, number))
+                pictures = self._drawn(model, wish, prior, trunk, units, block * facets, noise, partial(report, number))
                 rows = [slice(place * facets, (place + 1) * facets) for place in range(len(units))]
-                each = [_as_arrays(pictures, part) for part in rows]
+                each = [{**_as_arrays(pictures, part), "noise": np.array(noise)} for part in rows]
                 yield {key: np.stack([arrays[key] for arrays in each]) for key in each[0]}
 
         return work
@@ -197,6 +200,7 @@ class _GroupDrawing:
         trunk: Trunk,
         units: Sequence[int],
         chunk: int,
+        noise: float,
         told: Callable[[float], None],
     ) -> Pictures:
         drawing, unit, facets = self.drawing, self.group[0], self.drawing.diversity
@@ -210,7 +214,7 @@ class _GroupDrawing:
             lr=drawing.lr or None,
             attempts=drawing.attempts,
             canvas=drawing.maker(self.spectrum),
-            transform=drawing.transform(unit, model),
+            transform=drawing.transform(unit, model, noise),
             start=self.starts(facets),
             alpha=drawing.transparency == "learned",
             importance=drawing.transparency == "importance",
@@ -331,6 +335,7 @@ def _certify(
                     seed=drawing.seed,
                     facet=number + 1,
                     rescued=int(arrays["rescued"][number]),
+                    noise=round(float(arrays["noise"]), 3),
                     reference=reference,
                 )
             )

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# The strongest noise of a view, as a share of the range of values.
+NOISE = 0.4
 # Images (n, c, h, w) and one generator per image -> images (n, c, h', w').
 Transform = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
 
@@ -129,7 +131,7 @@ def views(
     *,
     scale: tuple[float, float] = (0.5, 2.0),
     shift: float = 0.15,
-    noise: float = 0.4,
+    noise: float = NOISE,
     share: float = 5 / 7,
 ) -> Chain:
     """What a picture of so many pixels per side must survive so that others recognise it, too.
