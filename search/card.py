@@ -48,6 +48,13 @@ class UnitCard:
     sufficiency: tuple[Sufficiency, ...]
     missed: tuple[Exemplar, ...]
 
+    @property
+    def unmoved(self) -> str:
+        """What to say of a unit that no image moves: whatever stands first among them is no exemplar; else ''."""
+        if len(self.values) < 2 or self.values.min() < self.values.max():
+            return ""
+        return f"{self.values[0]:.3g} on all {len(self.values)} images: none of them moves it"
+
 
 def unit_card(
     model: Model,
@@ -103,6 +110,7 @@ def as_json(card: UnitCard) -> dict[str, object]:
         "name": card.name,
         "images": len(card.values),
         "median": float(np.median(card.values)),
+        "unmoved": card.unmoved or None,
         "selectivity": None if card.selectivity is None else vars(card.selectivity),
         "sufficiency": [
             {name: None if value is None else finite(value) for name, value in vars(entry).items()}

@@ -53,15 +53,18 @@ def _bands(card: UnitCard, folder: Path) -> list[tuple[float, Band]]:
     """What the card shows from top to bottom, each with its share of the height."""
     missed = "near misses: to the layer's other channels like the strongest images, to this one below its median"
     weakest = card.exemplars.of(card.key, card.unit.channel, weakest=True)
-    bands: list[tuple[float, Band]] = [
-        (3.0, partial(_superstimuli, card=card, folder=folder)),
+    images: list[tuple[float, Band]] = [
         (2.5, partial(_strongest, card=card)),
         (1.1, partial(_plain_images, card=card, entries=weakest, text="weakest images")),
+    ]
+    bands: list[tuple[float, Band]] = [
+        (3.0, partial(_superstimuli, card=card, folder=folder)),
+        *([] if card.unmoved else images),
         (1.8, partial(_distribution, card=card)),
         (1.0, partial(_similar, card=card)),
         (1.5, partial(_tunings, card=card)),
     ]
-    if card.missed:
+    if card.missed and not card.unmoved:
         bands.insert(2, (1.1, partial(_plain_images, card=card, entries=card.missed, text=missed)))
     return bands
 
@@ -115,6 +118,7 @@ def _facts(card: UnitCard, entry: Certificate) -> list[tuple[str, str]]:
         ("spectrum off by", _number(entry.slope_error)),
         ("path similarity", _number(float(np.mean(path)) if path else None)),
         *([] if entry.mis is None else [("interpretability", f"{entry.mis:.2f} (chance 0.50)")]),
+        *([("dead", card.unmoved)] if card.unmoved else []),
         (f"images: median {mean}".strip(), _number(float(np.median(card.values)))),
         (f"images: largest {mean}".strip(), _number(float(card.values.max()))),
         (f"images: {mean}above zero", f"{(card.values > 0).mean():.0%}"),

@@ -66,5 +66,6 @@ def unit_command(
             engine=where,
             progress=progress,
         )
-    card = json.loads((out / "card.json").read_text(encoding="utf-8"))
-    report(card, [], out, as_json=as_json, quiet=quiet)
+    card = {"unmoved": None, **json.loads((out / "card.json").read_text(encoding="utf-8"))}
+    told = [f"{card['name']}: {card['unmoved']}"] if card["unmoved"] else []
+    report(card, told, out, as_json=as_json, quiet=quiet)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from toys import noise_folder, toy_model
 
@@ -121,3 +122,21 @@ def test_a_card_with_a_similarity_says_how_interpretable_its_unit_is(tmp_path: P
     assert card is not None
     assert card.certificates[0].mis is not None
     assert 0 <= card.certificates[0].mis <= 1
+
+
+def test_a_unit_that_no_image_moves_has_no_exemplars_on_its_card(tmp_path: Path, labelled: Path) -> None:
+    model = toy_model()
+    with torch.no_grad():
+        model.network[0].weight[2] = 0.0  # type: ignore[index, operator, union-attr]
+    card = draw_card(model, "0:2", out=tmp_path / "dead", images=labelled, drawing=QUICK)
+    assert card is not None
+    assert card.unmoved == "0 on all 40 images: none of them moves it"
+    assert json.loads((tmp_path / "dead" / "card.json").read_text())["unmoved"] == card.unmoved
+    alive = draw_card(model, "0:1", out=tmp_path / "alive", images=labelled, drawing=QUICK)
+    assert alive is not None
+    assert not alive.unmoved
+    sheets = []
+    for name in ("dead", "alive"):
+        with Image.open(tmp_path / name / "card.png") as sheet:
+            sheets.append(sheet.height)
+    assert sheets[0] < sheets[1] - 300
