@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.blank import blank_figure
+from search.images.blank import blank_figure
 
 from .ald import Floats, Line
 from .distributions import FITS, cumulative

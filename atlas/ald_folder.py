@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featviz.classifier import find_classifier
 from featviz.errors import UserError
-from featviz.models import Model, Preprocess, load_model
-from featviz.output import OutputFolder, safe_name
+from featviz.network.classifier import find_classifier
+from featviz.network.models import Model, Preprocess, load_model
 from featviz.progress import Progress, silent
-from search.images import Images, open_images
-from search.pictures import open_picture
+from featviz.run.output import OutputFolder, safe_name
+from search.images.images import Images, open_images
+from search.images.pictures import open_picture
 
 from . import hypothesis, hypothesis_report
 from .ald_figure import class_figure, evidence_figure, layer_figure

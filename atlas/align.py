@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featviz.effects import class_effects
-from featviz.engine import LOCAL, Engine, same_threads
-from featviz.keep import NOWHERE, Arrays, Under
-from featviz.models import Model
-from featviz.output import OutputFolder
+from featviz.network.effects import class_effects
+from featviz.network.models import Model
+from featviz.network.trunk import Trunk
 from featviz.progress import Progress, silent
-from featviz.trunk import Trunk
-from search.images import Images, open_images
+from featviz.run.engine import LOCAL, Engine, same_threads
+from featviz.run.keep import NOWHERE, Arrays, Under
+from featviz.run.output import OutputFolder
+from search.images.images import Images, open_images
 
 from .claim import claim, identify
 from .explorer import Leaf, make_book, write_viewer

@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
-from featviz.keep import NOWHERE
-from featviz.models import Model
+from featviz.network.models import Model
 from featviz.progress import Progress, silent
-from search.images import Images, open_images
+from featviz.run.engine import LOCAL, Engine
+from featviz.run.keep import NOWHERE
+from search.images.images import Images, open_images
 
 from .channels import draw_superstimuli, named_channels
 from .claim import claim, identify

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from search.naming import Evidence, Name, name_units, split
-from search.vocabulary import Bools, Concepts
+from search.naming.naming import Evidence, Name, name_units, split
+from search.naming.vocabulary import Bools, Concepts
 
 from .grid import Cell
 

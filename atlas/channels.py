@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featviz.drawing import Drawing
-from featviz.keep import Under
-from featviz.superstimuli import draw
-from featviz.units import Unit
+from featviz.draw.drawing import Drawing
+from featviz.draw.superstimuli import draw
+from featviz.network.units import Unit
+from featviz.run.keep import Under
 
 from .grid import Cell
 from .icons import as_rgb

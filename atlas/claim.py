@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, overload
 
-from featviz.about import stated
-from featviz.layers import named_layers
-from featviz.models import Model
-from featviz.output import OutputFolder
-from search.images import Images
+from featviz.network.about import stated
+from featviz.network.layers import named_layers
+from featviz.network.models import Model
+from featviz.run.output import OutputFolder
+from search.images.images import Images
 
 _SHORT = 40
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featviz.classifier import feature_layer, find_classifier
-from featviz.effects import ClassEffects
 from featviz.errors import UserError, unknown
-from featviz.keep import Under
-from featviz.models import Model
+from featviz.network.classifier import feature_layer, find_classifier
+from featviz.network.effects import ClassEffects
+from featviz.network.models import Model
+from featviz.network.trunk import Trunk
+from featviz.run.keep import Under
 from featviz.seeds import generator_for
-from featviz.trunk import Trunk
 
 from .classes import members
 from .label import named

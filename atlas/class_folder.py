@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from featviz.effects import NoClassesError
-from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
-from featviz.keep import NOWHERE
-from featviz.models import Model
-from featviz.output import OutputFolder
+from featviz.network.effects import NoClassesError
+from featviz.network.models import Model
 from featviz.progress import Progress, silent
-from search.images import Images, open_images
+from featviz.run.engine import LOCAL, Engine
+from featviz.run.keep import NOWHERE
+from featviz.run.output import OutputFolder
+from search.images.images import Images, open_images
 
 from .claim import as_stored, claim, identify
 from .class_atlas import CONFUSING, DEFAULTS, RANDOM, WHOLE, ClassAtlas, ClassPanel, chosen_channels, class_panel

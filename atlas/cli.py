@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from featviz.errors import UserError
-from featviz.memory import keep_freed_memory
+from featviz.run.memory import keep_freed_memory
 
 from .commands.ald import ald_command
 from .commands.align import align_command

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
-from featviz.keep import NOWHERE, Under
-from featviz.models import Model
-from featviz.output import OutputFolder
+from featviz.network.models import Model
 from featviz.progress import Progress, silent
-from search.images import Images, open_images
+from featviz.run.engine import LOCAL, Engine
+from featviz.run.keep import NOWHERE, Under
+from featviz.run.output import OutputFolder
+from search.images.images import Images, open_images
 
 from .claim import claim, identify
 from .class_atlas import DEFAULTS, ClassPanel, cell_labels, check_enough, class_panel

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featviz.dissection import Dissection
-from featviz.dissection import dissect as take_apart
 from featviz.errors import UserError
-from featviz.models import Model
-from featviz.output import OutputFolder
-from featviz.units import parse_units
-from search.decode import central_view
+from featviz.explain.dissection import Dissection
+from featviz.explain.dissection import dissect as take_apart
+from featviz.network.models import Model
+from featviz.network.units import parse_units
+from featviz.run.output import OutputFolder
+from search.images.decode import central_view
 
 from .claim import claim, identify
 from .dissect_figure import describe, dissection_figure

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from featviz.bands import band_name
-from featviz.dissection import Dissection
-from featviz.models import Model
-from search.blank import blank_figure
+from featviz.explain.dissection import Dissection
+from featviz.network.bands import band_name
+from featviz.network.models import Model
+from search.images.blank import blank_figure
 
 from .figure import DPI, INK, PAPER
 

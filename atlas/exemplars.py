@@ -7,19 +7,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
-from featviz.models import Model
+from featviz.network.models import Model
+from featviz.network.units import Unit, parse_units
 from featviz.progress import Progress, silent
-from featviz.units import Unit, parse_units
-from search.exemplars import Diverse, Exemplars, check_settings, exemplars
-from search.images import Images, open_images
-from search.index import write_index
-from search.parquet import require_parquet, write_parquet
-from search.readout import Readout, readouts
-from search.record import Reduce
-from search.report import write
-from search.shards import STEP
+from featviz.run.engine import LOCAL, Engine
+from search.exemplars.exemplars import Diverse, Exemplars, check_settings, exemplars
+from search.exemplars.index import write_index
+from search.exemplars.parquet import require_parquet, write_parquet
+from search.exemplars.report import write
+from search.images.images import Images, open_images
+from search.scan.readout import Readout, readouts
+from search.scan.record import Reduce
+from search.scan.shards import STEP
 
 from .claim import claim, identify
 from .explorer import sheets_page

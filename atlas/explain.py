@@ -15,25 +15,25 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from featviz.answer import refuse_features
-from featviz.attribution import METHODS, attribution
-from featviz.band_evidence import band_evidence
+from featviz.draw.superstimuli import class_label
 from featviz.errors import UserError, unknown
-from featviz.gradients import GradientError
-from featviz.keep import NOWHERE, Arrays
-from featviz.layers import OUTPUT
-from featviz.localisation import strongest_box
-from featviz.models import Model, Preprocess
-from featviz.occlusion import check_squares, filled, square_of
-from featviz.output import OutputFolder
+from featviz.explain.attribution import METHODS, attribution
+from featviz.explain.band_evidence import band_evidence
+from featviz.explain.localisation import strongest_box
+from featviz.explain.occlusion import check_squares, filled, square_of
+from featviz.explain.target import NotAllowedError, Target
+from featviz.explain.trust import deletion, insertion, randomisation
+from featviz.network.answer import refuse_features
+from featviz.network.gradients import GradientError
+from featviz.network.layers import OUTPUT
+from featviz.network.models import Model, Preprocess
+from featviz.network.trunk import Trunk
+from featviz.network.units import Unit, parse_units
 from featviz.progress import Progress, silent
-from featviz.superstimuli import class_label
-from featviz.target import NotAllowedError, Target
-from featviz.trunk import Trunk
-from featviz.trust import deletion, insertion, randomisation
-from featviz.units import Unit, parse_units
-from search.decode import UndecodableError, central_view
-from search.pictures import Picture, as_picture, open_picture
+from featviz.run.keep import NOWHERE, Arrays
+from featviz.run.output import OutputFolder
+from search.images.decode import UndecodableError, central_view
+from search.images.pictures import Picture, as_picture, open_picture
 
 from .claim import claim, file_digest, identify
 from .explanation import Explained, Explanation, as_row, from_row, write

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from featviz.attribution import METHODS, Attribution
-from featviz.band_evidence import BandEvidence
-from featviz.localisation import Box
-from search.blank import blank_figure
+from featviz.explain.attribution import METHODS, Attribution
+from featviz.explain.band_evidence import BandEvidence
+from featviz.explain.localisation import Box
+from search.images.blank import blank_figure
 
 from .figure import DPI, INK, PAPER
 from .patch_search import thumbnail

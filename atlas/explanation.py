@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featviz.attribution import METHODS, Attribution, enlarged
-from featviz.band_evidence import BandEvidence, told_evidence
-from featviz.bands import visible
-from featviz.localisation import Box
-from featviz.models import Model
-from featviz.output import OutputFolder
-from featviz.trust import Curve, Randomisation
-from featviz.units import Unit
+from featviz.explain.attribution import METHODS, Attribution, enlarged
+from featviz.explain.band_evidence import BandEvidence, told_evidence
+from featviz.explain.localisation import Box
+from featviz.explain.trust import Curve, Randomisation
+from featviz.network.bands import visible
+from featviz.network.models import Model
+from featviz.network.units import Unit
+from featviz.run.output import OutputFolder
 
 from .explain_figure import bands_figure, curves_figure, likeness_figure, overlay, sheet_figure
 from .explorer import Report, make_book, write_viewer

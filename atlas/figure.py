@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from featviz.certificate import Certificate
-from search.blank import blank_figure
+from featviz.draw.certificate import Certificate
+from search.images.blank import blank_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,10 +16,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from featviz.errors import UserError
-from featviz.output import OutputFolder, safe_name
 from featviz.progress import Progress, silent
-from search.image_set import readable
-from search.naming import Name
+from featviz.run.output import OutputFolder, safe_name
+from search.images.image_set import readable
+from search.naming.naming import Name
 
 from .explorer import add_names, read_book, write_viewer
 from .figure import save_figure

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from search.naming import Name
+from search.naming.naming import Name
 
 Floats = NDArray[np.float32]
 # Vectors at once in double precision.

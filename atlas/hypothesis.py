@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featviz.classifier import without_classifier
 from featviz.errors import UserError
-from featviz.layers import OUTPUT
+from featviz.network.classifier import without_classifier
+from featviz.network.layers import OUTPUT
 from featviz.progress import Progress, silent
-from search.classes import class_map, unmatched_told
-from search.images import Images
-from search.loading import Skipped
-from search.scan import scan
-from search.statistics import PooledMaps
+from search.images.classes import class_map, unmatched_told
+from search.images.images import Images
+from search.scan.loading import Skipped
+from search.scan.scan import scan
+from search.scan.statistics import PooledMaps
 
 from .ald import Floats, fit
 from .weights import Study

@@ -12,21 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz import color
-from featviz.bands import visible
-from featviz.batch_size import chunk_by_trying, chunk_for
-from featviz.canvas import DECAY, Fourier, calm
-from featviz.engine import LOCAL, Engine, Place, Report, Work, blocks, kept_map, shares
-from featviz.keep import NOWHERE, Arrays, Keep
-from featviz.maximize import maximize
-from featviz.models import Model
-from featviz.noise import noise_limit
-from featviz.objectives import Objective, cosine, direction, within
+from featviz.draw import color
+from featviz.draw.canvas import DECAY, Fourier, calm
+from featviz.draw.maximize import maximize
+from featviz.draw.noise import noise_limit
+from featviz.draw.objectives import Objective, cosine, direction, within
+from featviz.draw.robust import robust_score, score
+from featviz.draw.transforms import Chain, views
+from featviz.network.bands import visible
+from featviz.network.batch_size import chunk_by_trying, chunk_for
+from featviz.network.models import Model
+from featviz.network.trunk import Precision, Trunk
 from featviz.progress import Progress, silent
-from featviz.robust import robust_score, score
+from featviz.run.engine import LOCAL, Engine, Place, Report, Work, blocks, kept_map, shares
+from featviz.run.keep import NOWHERE, Arrays, Keep
 from featviz.seeds import generator_for
-from featviz.transforms import Chain, views
-from featviz.trunk import Precision, Trunk
 
 from .grid import Cell
 

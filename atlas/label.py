@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featviz.errors import UserError
-from featviz.models import Model, load_model
-from featviz.output import OutputFolder
+from featviz.network.models import Model, load_model
 from featviz.progress import Progress, silent
-from search.hierarchy import Hierarchy
-from search.images import Images, open_images
-from search.names import LEAST, enough
-from search.naming import MOST_IMAGES, Name
-from search.text import Words
-from search.vocabulary import Concepts, Labels, Predictions, Vocabulary
+from featviz.run.output import OutputFolder
+from search.exemplars.names import LEAST, enough
+from search.images.images import Images, open_images
+from search.naming.hierarchy import Hierarchy
+from search.naming.naming import MOST_IMAGES, Name
+from search.naming.text import Words
+from search.naming.vocabulary import Concepts, Labels, Predictions, Vocabulary
 
 from .cell_names import Floats, Seen, name_cells, nearest_cells, shared_out
 from .files import load, write_again

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import UserError
-from featviz.layers import find_layer
-from featviz.models import Model
-from featviz.trunk import Trunk
-from search.blank import blank_figure
+from featviz.network.layers import find_layer
+from featviz.network.models import Model
+from featviz.network.trunk import Trunk
+from search.images.blank import blank_figure
 
 from .figure import DPI, INK, PAPER
 

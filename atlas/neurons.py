@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from featviz.classifier import feature_layer
-from featviz.drawing import Drawing
+from featviz.draw.drawing import Drawing
+from featviz.draw.superstimuli import render
 from featviz.errors import UserError
-from featviz.output import OutputFolder
+from featviz.network.classifier import feature_layer
+from featviz.network.units import Unit
 from featviz.progress import Progress, silent
-from featviz.superstimuli import render
-from featviz.units import Unit
-from search.exemplars import Exemplars, exemplars
-from search.images import Images
-from search.naming import Name
-from search.sheet import INK, PAPER, QUIET, called, crop, font
+from featviz.run.output import OutputFolder
+from search.exemplars.exemplars import Exemplars, exemplars
+from search.exemplars.sheet import INK, PAPER, QUIET, called, crop, font
+from search.images.images import Images
+from search.naming.naming import Name
 
 from .weights import Study
 

@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from featviz.bands import visible
-from featviz.classifier import Classifier, feature_layer, without_classifier
-from featviz.copies import cpu_copy
 from featviz.errors import UserError
-from featviz.gradients import gradients_on
-from featviz.layout import Layout
-from featviz.models import Model, Preprocess
+from featviz.network.bands import visible
+from featviz.network.classifier import Classifier, feature_layer, without_classifier
+from featviz.network.copies import cpu_copy
+from featviz.network.gradients import gradients_on
+from featviz.network.layout import Layout
+from featviz.network.models import Model, Preprocess
 from featviz.progress import Progress, silent
-from search.decode import central_view
-from search.pictures import Picture
+from search.images.decode import central_view
+from search.images.pictures import Picture
 
 from .tree import Node
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from search.blank import blank_figure
+from search.images.blank import blank_figure
 
 from .figure import DPI, INK, PAPER
 from .patch_search import thumbnail

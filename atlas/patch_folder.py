@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featviz.bands import visible
 from featviz.errors import UserError
-from featviz.keep import NOWHERE
-from featviz.layers import OUTPUT
-from featviz.models import Model
-from featviz.output import OutputFolder
+from featviz.network.bands import visible
+from featviz.network.layers import OUTPUT
+from featviz.network.models import Model
+from featviz.network.trunk import Trunk
 from featviz.progress import Progress, silent
-from featviz.trunk import Trunk
-from search.classes import network_images
-from search.images import Images, open_images
-from search.pictures import open_picture
+from featviz.run.keep import NOWHERE
+from featviz.run.output import OutputFolder
+from search.images.classes import network_images
+from search.images.images import Images, open_images
+from search.images.pictures import open_picture
 
 from .claim import claim, file_digest, identify
 from .class_atlas import DEFAULTS

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.models import Model
-from search.images import Images
+from featviz.network.models import Model
+from search.images.images import Images
 
 from .patch_figure import Step
 from .patch_search import Candidate

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from featviz.bands import visible
 from featviz.errors import UserError
-from featviz.layers import OUTPUT
-from featviz.trunk import Trunk
-from search.decode import Box
+from featviz.network.bands import visible
+from featviz.network.layers import OUTPUT
+from featviz.network.trunk import Trunk
+from search.images.decode import Box
 
 from .class_folder import whole_sample
 from .classes import gradient_layout, members, telling_cells

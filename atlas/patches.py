@@ -13,15 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from featviz.errors import UserError
-from featviz.layers import OUTPUT
-from featviz.models import Model
+from featviz.network.layers import OUTPUT
+from featviz.network.models import Model
+from featviz.network.trunk import Trunk
 from featviz.progress import Progress, silent
 from featviz.seeds import generator_for
-from featviz.trunk import Trunk
-from search.decode import cut, in_unit
-from search.images import Images
-from search.pictures import Picture
-from search.scan import CPU_BATCH, GPU_BATCH, Batch, scan
+from search.images.decode import cut, in_unit
+from search.images.images import Images
+from search.images.pictures import Picture
+from search.scan.scan import CPU_BATCH, GPU_BATCH, Batch, scan
 
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 SIZES = (0.2, 0.3, 0.4, 0.5, 0.6)

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featviz.errors import UserError
-from featviz.models import Model
+from featviz.network.models import Model
 from featviz.progress import Progress, silent
-from search.decode import Box, UndecodableError
-from search.image_set import first_views, readable
-from search.images import Images
-from search.receptive import ReceptiveFields, effective_size, receptive_fields
-from search.sheet import crop
+from search.exemplars.sheet import crop
+from search.images.decode import Box, UndecodableError
+from search.images.image_set import first_views, readable
+from search.images.images import Images
+from search.scan.receptive import ReceptiveFields, effective_size, receptive_fields
 
 from .grid import Cell
 from .sample import Sample

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.engine import same_threads
 from featviz.errors import UserError, unknown
 from featviz.progress import Progress, silent
+from featviz.run.engine import same_threads
 
 Floats = NDArray[np.float32]
 # (vectors (n, c), seed) -> (n, 2), in any unit.

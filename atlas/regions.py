@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.naming import Evidence, Name, name_units
-from search.vocabulary import Concepts
+from search.naming.naming import Evidence, Name, name_units
+from search.naming.vocabulary import Concepts
 
 from .cell_names import Floats, Seen, around
 from .grid import Cell

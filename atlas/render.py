@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from featviz.bands import told_bands
-from featviz.certificate import Certificate, from_json
-from featviz.drawing import EXEMPLAR, Drawing
-from featviz.engine import LOCAL, Engine
+from featviz.draw.certificate import Certificate, from_json
+from featviz.draw.drawing import EXEMPLAR, Drawing
+from featviz.draw.mis import feature_extractor
+from featviz.draw.superstimuli import Start, check, render
 from featviz.errors import UserError
-from featviz.mis import feature_extractor
-from featviz.models import Model, Preprocess
-from featviz.output import OutputFolder
+from featviz.network.bands import told_bands
+from featviz.network.models import Model, Preprocess
+from featviz.network.units import Unit, parse_units
 from featviz.progress import Progress, silent
-from featviz.superstimuli import Start, check, render
-from featviz.units import Unit, parse_units
-from search.decode import cut, in_unit
-from search.images import Images, open_images
-from search.loading import Skipped
-from search.pictures import open_picture
-from search.reference import natural_spectrum, references, strongest_parts, strongest_views
+from featviz.run.engine import LOCAL, Engine
+from featviz.run.output import OutputFolder
+from search.exemplars.reference import natural_spectrum, references, strongest_parts, strongest_views
+from search.images.decode import cut, in_unit
+from search.images.images import Images, open_images
+from search.images.pictures import open_picture
+from search.scan.loading import Skipped
 
 from .claim import claim, file_digest, identify
 from .explorer import render_page

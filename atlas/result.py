@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featviz.errors import UserError
-from featviz.output import OutputFolder
+from featviz.run.output import OutputFolder
 
 from .explorer import Book, Leaf, book_widget, make_book, viewer_page
 from .figure import DPI

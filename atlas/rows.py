@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featviz.keep import Arrays
+from featviz.run.keep import Arrays
 
 
 class Rows:

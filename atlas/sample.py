@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.effects import ClassEffects, class_effects
-from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
-from featviz.keep import NOWHERE, Keep
-from featviz.models import Model
+from featviz.network.effects import ClassEffects, class_effects
+from featviz.network.models import Model
+from featviz.network.trunk import Precision, Trunk
 from featviz.progress import Progress, silent
+from featviz.run.engine import LOCAL, Engine
+from featviz.run.keep import NOWHERE, Keep
 from featviz.seeds import generator_for
-from featviz.trunk import Precision, Trunk
-from search.decode import Box
-from search.images import Images
-from search.scan import Batch, Consumer, Scanned, nothing_decoded, scan
-from search.shards import ShardedScan, scan_shards, scanned_of
+from search.images.decode import Box
+from search.images.images import Images
+from search.scan.scan import Batch, Consumer, Scanned, nothing_decoded, scan
+from search.scan.shards import ShardedScan, scan_shards, scanned_of
 
 from .rows import Rows
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from featviz.errors import UserError, unknown
-from featviz.trunk import Precision
+from featviz.network.trunk import Precision
 
 TILES = ("icons", "photos", "both")
 # The smallest and the largest value of each number; what is larger is a mistake, or needs more memory than there is.

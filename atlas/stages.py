@@ -14,18 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featviz.default_layer import default_layer
-from featviz.effects import usual_activation
-from featviz.engine import LOCAL, Engine
 from featviz.errors import UserError
-from featviz.keep import NOWHERE, Keep
-from featviz.layers import LISTED, find_layer
-from featviz.models import Model
+from featviz.network.default_layer import default_layer
+from featviz.network.effects import usual_activation
+from featviz.network.layers import LISTED, find_layer
+from featviz.network.models import Model
+from featviz.network.trunk import Trunk
 from featviz.progress import Progress, silent
+from featviz.run.engine import LOCAL, Engine
+from featviz.run.keep import NOWHERE, Keep
 from featviz.seeds import generator_for
-from featviz.trunk import Trunk
-from search.image_set import first_views
-from search.images import Images
+from search.images.image_set import first_views
+from search.images.images import Images
 
 from .grid import Cell, bin_cells
 from .icons import draw_icons, whitener

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from search.blank import blank_figure
+from search.images.blank import blank_figure
 
 from .tree import Node
 

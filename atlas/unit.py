@@ -7,22 +7,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from featviz.drawing import Drawing
-from featviz.engine import LOCAL, Engine
+from featviz.draw.drawing import Drawing
+from featviz.draw.mis import feature_extractor
+from featviz.draw.superstimuli import check, render
 from featviz.errors import UserError
-from featviz.mis import feature_extractor
-from featviz.models import Model
+from featviz.network.models import Model
+from featviz.network.units import Unit, parse_units
 from featviz.progress import Progress, silent
-from featviz.superstimuli import check, render
-from featviz.units import Unit, parse_units
-from search.card import UnitCard, as_json, unit_card
-from search.card_figure import draw
-from search.exemplars import assemble
-from search.images import Images, open_images
-from search.readout import Readout, readouts
-from search.record import Record
-from search.reference import references
-from search.report import entries_json
+from featviz.run.engine import LOCAL, Engine
+from search.card.card import UnitCard, as_json, unit_card
+from search.card.card_figure import draw
+from search.exemplars.exemplars import assemble
+from search.exemplars.reference import references
+from search.exemplars.report import entries_json
+from search.images.images import Images, open_images
+from search.scan.readout import Readout, readouts
+from search.scan.record import Record
 
 from .claim import claim, identify
 from .explorer import sheets_page

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featviz.classifier import Classifier, find_classifier
-from featviz.models import Model
+from featviz.network.classifier import Classifier, find_classifier
+from featviz.network.models import Model
 from featviz.progress import Progress, silent
 
 from .ald import Fit, Floats, Line, fit

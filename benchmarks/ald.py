@@ -21,7 +21,7 @@ from atlas.ald import fit
 from atlas.distributions import compare
 from atlas.tree import MINUS, PLUS, terminals
 from featviz import load_model
-from featviz.classifier import find_classifier
+from featviz.network.classifier import find_classifier
 
 Weights = NDArray[np.float64]
 

@@ -39,9 +39,10 @@ from atlas import build
 from atlas.icons import whitener
 from atlas.project import MIN_DIST, NEIGHBORS
 from atlas.sample import inner_positions
-from featviz import Model, load_model, objectives
+from featviz import Model, load_model
+from featviz.draw import objectives
 from search import Images, open_images
-from search.scan import CPU_BATCH
+from search.scan.scan import CPU_BATCH
 
 DREAMLENS = "dreamlens"
 HELPED = "dreamlens, helped"

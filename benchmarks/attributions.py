@@ -31,11 +31,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from featviz import Model, Unit, load_model
-from featviz.attribution import attribute, attribution
-from featviz.layers import OUTPUT
-from featviz.target import BATCH, Target
+from featviz.explain.attribution import attribute, attribution
+from featviz.explain.target import BATCH, Target
+from featviz.network.layers import OUTPUT
 from search import open_images
-from search.decode import central_view
+from search.images.decode import central_view
 
 CAPTUM, TORCHCAM = "captum", "torchcam"
 LAST = "bn2.act"  # the last feature map of Lite0

@@ -1,7 +1,7 @@
 """Milliseconds by the size of a batch: of micro-batches while drawing, of batches while scanning.
 
-The evidence behind CPU_PIXELS in featviz/batch_size.py and CPU_BATCH in search/scan.py. A table goes to standard error,
-JSON to standard output. Every size does the same work, in turns; the fastest turn of each counts.
+The evidence behind CPU_PIXELS in featviz/network/batch_size.py and CPU_BATCH in search/scan/scan.py. A table goes to
+standard error, JSON to standard output. Every size does the same work, in turns; the fastest turn of each counts.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from atlas.icons import DECAY, icon_views
-from featviz import Model, Trunk, load_model, maximize, objectives
-from featviz.canvas import Fourier
-from search.scan import CPU_BATCH
+from featviz import Model, Trunk, load_model, maximize
+from featviz.draw import objectives
+from featviz.draw.canvas import Fourier
+from search.scan.scan import CPU_BATCH
 
 CHUNKS = (1, 2, 4, 8, 16, 32)
 BATCHES = (1, 4, 8, 16, 32, 64)

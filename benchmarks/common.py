@@ -22,9 +22,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms.functional import center_crop
 
 from featviz import Model, Objective, Trunk
-from featviz.robust import robust_score, score
+from featviz.draw.robust import robust_score, score
 from search import Images
-from search.decode import central_box, cut
+from search.images.decode import central_box, cut
 
 # Package -> what is imported of it.
 PEERS = {

@@ -18,10 +18,10 @@ from rich.console import Console
 from torch import Tensor
 
 from featviz import load_model
-from featviz.effects import ClassEffects, usual_activation
-from featviz.layers import replaced
+from featviz.network.effects import ClassEffects, usual_activation
+from featviz.network.layers import replaced
 from search import open_images
-from search.decode import central_view
+from search.images.decode import central_view
 
 LAYERS = ["blocks.3", "blocks.5", "blocks.6"]
 AMONG = 5

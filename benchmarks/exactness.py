@@ -25,9 +25,9 @@ from rich.console import Console
 from torch import Tensor
 
 from featviz import Model, Trunk, load_model
-from featviz.output import OutputFolder
+from featviz.run.output import OutputFolder
 from search import Exemplars, Images, exemplars, open_images
-from search.decode import central_view
+from search.images.decode import central_view
 
 LAYERS = ["blocks.1", "blocks.3", "blocks.5"]
 K = 9

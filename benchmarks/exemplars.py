@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader
 
 from featviz import Model, Trunk, load_model
 from search import Images, exemplars, open_images, scan
-from search.record import Record
-from search.scan import CPU_BATCH
+from search.scan.record import Record
+from search.scan.scan import CPU_BATCH
 
 ONE = ["blocks.3"]
 FIVE = ["blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5"]

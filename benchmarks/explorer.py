@@ -23,7 +23,7 @@ from atlas.grid import bin_cells
 from atlas.result import Atlas
 from atlas.sample import Sample
 from atlas.settings import Settings
-from search.images import open_images
+from search.images.images import open_images
 
 LEVELS, ICON, CLASSES = (20, 40, 80), 64, 1000
 # Pans back and forth for two seconds and counts the frames that were painted.

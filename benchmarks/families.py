@@ -24,7 +24,7 @@ from family_checks import CHECKS, Refused
 from torch import nn
 
 from featviz import Model
-from featviz.zoo import builder
+from featviz.network.zoo import builder
 
 # The largest images, in pixels of a side, and weights, in millions, of what counts as small.
 _MOST_PIXELS, _MOST_WEIGHTS = 300, 140

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featviz import Model, maximize, objectives
-from featviz.answer import answer_of
-from featviz.classifier import find_classifier
-from featviz.effects import ClassEffects, NoClassesError
+from featviz import Model, maximize
+from featviz.draw import objectives
 from featviz.errors import UserError
-from featviz.trunk import Trunk
+from featviz.network.answer import answer_of
+from featviz.network.classifier import find_classifier
+from featviz.network.effects import ClassEffects, NoClassesError
+from featviz.network.trunk import Trunk
 
 # Rounding grows in thirty blocks of random weights; another place is a hundred times as far away.
 _CLOSE = 5e-3

@@ -27,11 +27,12 @@ from torch import Tensor
 
 from atlas.grid import Cell
 from atlas.icons import draw_icons
-from featviz import Model, Trunk, load_model, maximize, objectives
-from featviz.batch_size import chunk_by_trying
-from featviz.layers import outputs_at
+from featviz import Model, Trunk, load_model, maximize
+from featviz.draw import objectives
+from featviz.network.batch_size import chunk_by_trying
+from featviz.network.layers import outputs_at
 from search import Batch, Images, Record, from_dataset, scan
-from search.scan import batch_for
+from search.scan.scan import batch_for
 
 LAYER = "blocks.5"
 TOP = 9

@@ -32,8 +32,9 @@ from atlas.grid import Cell, bin_cells
 from atlas.icons import draw_icons, whitener
 from atlas.project import project
 from atlas.sample import sample
-from featviz import Model, load_model, maximize, objectives
-from search.images import open_images
+from featviz import Model, load_model, maximize
+from featviz.draw import objectives
+from search.images.images import open_images
 
 # The first four are those of which earlier figures exist; the others are arbitrary.
 CHANNELS = (3, 7, 11, 19, 23, 31, 43, 59)

@@ -32,7 +32,7 @@ from rich.progress import Progress
 
 from atlas import build
 from featviz import load_model
-from featviz.memory import keep_freed_memory
+from featviz.run.memory import keep_freed_memory
 from search import open_images
 
 LAYER = "blocks.6"

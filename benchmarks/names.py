@@ -27,11 +27,11 @@ from atlas.label import label
 from atlas.result import Atlas
 from featviz import Model, load_model
 from search import Images, exemplars, open_images
-from search.hierarchy import Hierarchy
-from search.image_set import first_views
-from search.names import names
-from search.naming import Evidence, name_units
-from search.vocabulary import Concepts, Labels, Predictions
+from search.exemplars.names import names
+from search.images.image_set import first_views
+from search.naming.hierarchy import Hierarchy
+from search.naming.naming import Evidence, name_units
+from search.naming.vocabulary import Concepts, Labels, Predictions
 
 LAYERS = ("blocks.5", "blocks.6")
 GRID = 20

@@ -36,12 +36,12 @@ from torch import Tensor
 from atlas.files import load
 from atlas.photos import Photographs
 from featviz import Model, Trunk, load_model
-from featviz.drawing import Drawing
+from featviz.draw.drawing import Drawing
+from featviz.draw.superstimuli import draw
+from featviz.network.units import Unit
 from featviz.seeds import generator_for
-from featviz.superstimuli import draw
-from featviz.units import Unit
 from search import Images, open_images
-from search.image_set import first_views
+from search.images.image_set import first_views
 
 OURS, LUCENT, DREAMLENS, PHOTOGRAPHS = "ours", "lucent", "dreamlens", "photographs"
 MAKERS = (OURS, LUCENT, DREAMLENS, PHOTOGRAPHS)

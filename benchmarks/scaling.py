@@ -19,8 +19,8 @@ from common import machine, part
 from rich.console import Console
 
 from featviz import Model, load_model
-from featviz.engine import Engine, Local
-from featviz.ray_engine import RayEngine
+from featviz.run.engine import Engine, Local
+from featviz.run.ray_engine import RayEngine
 from search import Exemplars, Images, exemplars, open_images
 
 LAYER = "blocks.5"

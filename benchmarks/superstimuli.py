@@ -25,10 +25,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from featviz import Model, Trunk, load_model, maximize, objectives
-from featviz.drawing import Drawing
-from featviz.superstimuli import draw as draw_units
-from featviz.units import Unit
+from featviz import Model, Trunk, load_model, maximize
+from featviz.draw import objectives
+from featviz.draw.drawing import Drawing
+from featviz.draw.superstimuli import draw as draw_units
+from featviz.network.units import Unit
 
 LAYER, SIZE = "blocks.3", 128
 LUCENT_STEPS = 512

@@ -30,13 +30,13 @@ from torch import Tensor, nn
 from atlas.explorer import Report, make_book, write_viewer
 from atlas.figure import save_figure
 from atlas.network_figure import maps_figure, tiles_figure, weights_figure
-from featviz.maximize import maximize
-from featviz.models import Model
-from featviz.objectives import channel
-from featviz.output import OutputFolder
-from featviz.pruning import copies, evidence, prune
-from search.images import open_images
-from search.stimuli import Tuning, bars, edges, orientation_selectivity, tuning
+from featviz.draw.maximize import maximize
+from featviz.draw.objectives import channel
+from featviz.explain.pruning import copies, evidence, prune
+from featviz.network.models import Model
+from featviz.run.output import OutputFolder
+from search.card.stimuli import Tuning, bars, edges, orientation_selectivity, tuning
+from search.images.images import open_images
 
 MEAN, STD, SIDE = 0.1307, 0.3081, 28
 CONVOLUTIONS = ("conv1", "conv2", "conv3")

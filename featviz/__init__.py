@@ -1,13 +1,13 @@
 """featviz: draw what excites a unit, a direction or a class of a vision network the most."""
 
-from .canvas import CANVASES
+from .draw.canvas import CANVASES
+from .draw.maximize import Pictures, maximize
+from .draw.objectives import Activations, Objective
 from .errors import UserError
-from .layers import Layout, find_layer, find_layers, layer_names
-from .maximize import Pictures, maximize
-from .models import DEFAULT_MODEL, Model, Preprocess, load_model, model_names
-from .objectives import Activations, Objective
-from .trunk import Trunk
-from .units import Unit, parse_units
+from .network.layers import Layout, find_layer, find_layers, layer_names
+from .network.models import DEFAULT_MODEL, Model, Preprocess, load_model, model_names
+from .network.trunk import Trunk
+from .network.units import Unit, parse_units
 
 __all__ = [
     "CANVASES",

@@ -1,22 +1,22 @@
 """search: one pass over a data set that finds what a network's units respond to."""
 
-from .check import Check, check
-from .datasets import from_huggingface, from_shards, from_stream
-from .exemplars import Exemplars, exemplars
-from .hierarchy import Hierarchy
-from .images import Images, open_images
-from .index import load_exemplars
-from .layer_exemplars import Exemplar
-from .loading import Skipped
-from .matrix import Matrix, open_matrix
-from .names import UnitName, names
-from .naming import Name
-from .readout import Readout
-from .record import Record
-from .reference import natural_spectrum, references
-from .scan import Batch, Consumer, Scanned, scan
-from .torch_datasets import from_dataset
-from .vocabulary import Concepts, Labels, Predictions, Vocabulary
+from .exemplars.exemplars import Exemplars, exemplars
+from .exemplars.index import load_exemplars
+from .exemplars.layer_exemplars import Exemplar
+from .exemplars.names import UnitName, names
+from .exemplars.reference import natural_spectrum, references
+from .images.check import Check, check
+from .images.datasets import from_huggingface, from_shards, from_stream
+from .images.images import Images, open_images
+from .images.torch_datasets import from_dataset
+from .naming.hierarchy import Hierarchy
+from .naming.naming import Name
+from .naming.vocabulary import Concepts, Labels, Predictions, Vocabulary
+from .scan.loading import Skipped
+from .scan.matrix import Matrix, open_matrix
+from .scan.readout import Readout
+from .scan.record import Record
+from .scan.scan import Batch, Consumer, Scanned, scan
 
 __all__ = [
     "Check",

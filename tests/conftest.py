@@ -14,8 +14,8 @@ import pytest
 import torch
 from toys import noise_folder
 
-from featviz.memory import keep_freed_memory
-from featviz.models import Model, load_model
+from featviz.network.models import Model, load_model
+from featviz.run.memory import keep_freed_memory
 
 
 def pytest_configure(config: pytest.Config) -> None:

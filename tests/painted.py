@@ -11,7 +11,7 @@ from atlas.grid import bin_cells
 from atlas.result import Atlas
 from atlas.sample import Sample
 from atlas.settings import Settings
-from search.images import Images
+from search.images.images import Images
 
 CLASSES = ("tench", "goldfish", "great white shark", "tiger shark", "hen", "ostrich")
 

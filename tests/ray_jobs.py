@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from featviz.engine import Place, Report, Work
 from featviz.errors import UserError
-from featviz.keep import Arrays
+from featviz.run.engine import Place, Report, Work
+from featviz.run.keep import Arrays
 
 
 def naps(place: Place) -> Work:

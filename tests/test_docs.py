@@ -26,9 +26,9 @@ import atlas
 import featviz
 import search
 from atlas.cli import app
-from featviz.layers import OUTPUT, find_layers
-from featviz.models import Model
-from featviz.units import parse_units
+from featviz.network.layers import OUTPUT, find_layers
+from featviz.network.models import Model
+from featviz.network.units import parse_units
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

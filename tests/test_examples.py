@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from search.stimuli import bars, edges, orientation_selectivity, tuning
+from search.card.stimuli import bars, edges, orientation_selectivity, tuning
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

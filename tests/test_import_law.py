@@ -1,4 +1,4 @@
-"""Imports point left: featviz <- search <- atlas."""
+"""Imports point left: featviz <- search <- atlas, and within a package from room to room."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ import featviz
 import search
 
 MAY_IMPORT = {"featviz": {"featviz"}, "search": {"featviz", "search"}, "atlas": {"featviz", "search", "atlas"}}
+# Of each package that has rooms, from left to right; what lies in none of them is to the left of all.
+ROOMS = {
+    "featviz": ("run", "network", "draw", "explain"),
+    "search": ("images", "scan", "naming", "exemplars", "card"),
+}
 FOLDERS = {module.__name__: Path(str(module.__file__)).parent for module in (featviz, search, atlas)}
 
 
@@ -39,3 +44,20 @@ def test_a_package_imports_nothing_to_its_right(package: str) -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
             ours = {name.split(".")[0] for name in names} & set(MAY_IMPORT)
             assert ours <= MAY_IMPORT[package], f"{file.name} imports {ours - MAY_IMPORT[package]}"
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_a_room_imports_nothing_to_its_right(package: str) -> None:
+    order = ("", *ROOMS[package])
+    rooms = {entry.name for entry in FOLDERS[package].iterdir() if (entry / "__init__.py").is_file()}
+    assert rooms == set(ROOMS[package])
+    for file in sorted(FOLDERS[package].rglob("*.py")):
+        place = file.relative_to(FOLDERS[package]).parts[:-1]
+        if not place and file.name == "__init__.py":
+            continue  # says what the package offers
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                whole = (*place[: len(place) - node.level + 1], *(node.module or "").split("."))
+                room = whole[0] if whole[0] in rooms else ""
+                own = place[0] if place else ""
+                assert order.index(room) <= order.index(own), f"{own}/{file.name} imports from {room}"

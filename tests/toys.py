@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from featviz.models import Model
+from featviz.network.models import Model
 
 
 class Positions(nn.Module):

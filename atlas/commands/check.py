@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from featviz.progress import bars
-from search.check import check
+from search.images.check import check
 
 from . import options
 from .network import NETWORK, Network, takes_network

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from featviz.attribution import METHODS
 from featviz.errors import UserError
+from featviz.explain.attribution import METHODS
 from featviz.progress import bars
-from search.pooled_head import pooled_head
+from search.scan.pooled_head import pooled_head
 
 from ..explain import ALL, ExplainSettings, explain
 from ..explanation import conclusion

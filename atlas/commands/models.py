@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from featviz.copies import cpu_copy
 from featviz.errors import UserError
-from featviz.layers import as_network, layer_names, named_layers, read
-from featviz.models import DEFAULT_MODEL, Model, model_names
+from featviz.network.copies import cpu_copy
+from featviz.network.layers import as_network, layer_names, named_layers, read
+from featviz.network.models import DEFAULT_MODEL, Model, model_names
 
 from . import options
 from .network import NETWORK, Network, takes_network

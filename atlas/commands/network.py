@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from featviz.errors import UserError, unknown
-from featviz.models import DEFAULT_MODEL, Model, load_model
+from featviz.network.models import DEFAULT_MODEL, Model, load_model
 
 from . import options
 
@@ -115,7 +115,7 @@ def _option_names(annotation: Any) -> list[str]:
 
 
 def _size(text: str | None) -> int | tuple[int, int] | None:
-    from featviz.spec import read_size
+    from featviz.network.spec import read_size
 
     return None if text is None else read_size(text, "--input-size")
 
@@ -140,7 +140,7 @@ def _crop(share: float | None) -> float | None:
 
 
 def _labels(file: str | None) -> tuple[str, ...] | None:
-    from featviz.label_file import read_labels
+    from featviz.network.label_file import read_labels
 
     return None if file is None else read_labels(file)
 

@@ -10,10 +10,10 @@ from typing import Annotated
 import torch
 import typer
 
-from featviz import engine as engines
 from featviz.errors import UserError, unknown
 from featviz.progress import Progress, bars
-from featviz.ray_engine import RayEngine
+from featviz.run import engine as engines
+from featviz.run.ray_engine import RayEngine
 
 Model = Annotated[
     str,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from featviz.drawing import Drawing
+from featviz.draw.drawing import Drawing
 
 from ..render import render_units
 from . import options

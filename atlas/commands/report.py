@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from featviz.models import Model
-from search.images import Images, open_images
-from search.labels import note_unknown_classes
+from featviz.network.models import Model
+from search.images.images import Images, open_images
+from search.images.labels import note_unknown_classes
 
 
 def report(result: Any, lines: Sequence[str], out: Path, *, as_json: bool, quiet: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from featviz.drawing import Drawing
+from featviz.draw.drawing import Drawing
 
 from ..unit import draw_card
 from . import options

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.naming import Name
+from search.naming.naming import Name
 
 if TYPE_CHECKING:
     from ..result import Atlas

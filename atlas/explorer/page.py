@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from featviz.certificate import Certificate
+from featviz.draw.certificate import Certificate
 
 from ..grid import Cell
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from search.image_set import readable
+from search.images.image_set import readable
 
 if TYPE_CHECKING:
     from ..photos import Photographs

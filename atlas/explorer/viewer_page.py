@@ -8,7 +8,7 @@ from html import escape, unescape
 from pathlib import Path
 
 from featviz.errors import UserError
-from featviz.output import OutputFolder
+from featviz.run.output import OutputFolder
 
 from .book import Book
 from .html import script_digest

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from atlas.ald import fit
-from featviz.classifier import find_classifier
 from featviz.errors import UserError
-from featviz.models import Model
+from featviz.network.classifier import find_classifier
+from featviz.network.models import Model
 
 
 def _by_hand(weights: list[float]) -> tuple[float, float, float]:

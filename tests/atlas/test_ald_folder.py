@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from atlas.ald_folder import AldSettings, study_weights
 from atlas.cli import app
 from featviz.errors import UserError
-from featviz.models import Model
-from search.decode import central_view
+from featviz.network.models import Model
+from search.images.decode import central_view
 
 NAMES = [f"kind {number}" for number in range(12)]
 QUICK = AldSettings(bootstrap=49, steps=2)

@@ -17,10 +17,10 @@ from atlas.explain import ExplainSettings
 from atlas.explanation import conclusion
 from atlas.render import render_units
 from featviz import maximize
-from featviz.drawing import Drawing
+from featviz.draw.drawing import Drawing
+from featviz.draw.objectives import channel
 from featviz.errors import UserError
-from featviz.models import Model
-from featviz.objectives import channel
+from featviz.network.models import Model
 from search import exemplars
 
 # The band that alone counts, and the images' levels in it.

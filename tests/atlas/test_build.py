@@ -17,10 +17,10 @@ from toys import Positions, noise_folder, toy_model
 import atlas
 from atlas.grid import cell_numbers
 from atlas.stages import Stages
-from featviz.classifier import find_classifier
 from featviz.errors import UserError
-from featviz.models import Model
-from search.images import open_images
+from featviz.network.classifier import find_classifier
+from featviz.network.models import Model
+from search.images.images import open_images
 
 SMALL: dict[str, Any] = {
     "grid": (2, 4), "icon": 16, "steps": 2, "samples": 96, "per_image": 4, "min_count": 2, "reducer": "pca",

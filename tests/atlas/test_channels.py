@@ -11,9 +11,9 @@ from atlas.channels import draw_superstimuli
 from atlas.render import render_units
 from atlas.settings import Settings
 from atlas.stages import Stages
-from featviz.drawing import Drawing
-from featviz.trunk import Precision
-from search.images import open_images
+from featviz.draw.drawing import Drawing
+from featviz.network.trunk import Precision
+from search.images.images import open_images
 
 
 def test_channels_of_cards_are_drawn_as_render_draws_them_in_the_precision_that_was_asked_for(

@@ -20,11 +20,11 @@ from atlas.icons import draw_icons, whitener
 from atlas.sample import revisit
 from atlas.settings import Settings
 from atlas.stages import Stages
-from featviz.classifier import feature_layer, find_classifier
-from featviz.effects import ClassEffects
 from featviz.errors import UserError
-from featviz.models import Model
-from search.images import Images, open_images
+from featviz.network.classifier import feature_layer, find_classifier
+from featviz.network.effects import ClassEffects
+from featviz.network.models import Model
+from search.images.images import Images, open_images
 
 SMALL: dict[str, Any] = {"grid": (3,), "icon": 16, "steps": 2, "samples": 96, "per_image": 4, "reducer": "pca"}
 LAST = "5"

@@ -52,7 +52,7 @@ def test_no_fit_of_scipys_is_more_likely(name: str, theirs: object) -> None:
 
 
 def test_the_known_likelihoods_of_the_class_tricycle(lite0: object) -> None:
-    from featviz.classifier import find_classifier
+    from featviz.network.classifier import find_classifier
 
     weights = find_classifier(lite0).weight.double().numpy()  # type: ignore[arg-type]
     row = weights[[lite0.class_index("tricycle")]]  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from toys import noise_folder, toy_model
 
 from atlas.exemplars import find_exemplars
 from featviz.errors import UserError
-from search.matrix import open_matrix
+from search.scan.matrix import open_matrix
 
 
 def test_a_folder_holds_exemplars_statistics_sheets_and_a_page(tmp_path: Path) -> None:

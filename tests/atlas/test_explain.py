@@ -16,14 +16,14 @@ from atlas.dissect import dissect
 from atlas.explain import ExplainSettings, explain
 from atlas.explanation import conclusion
 from atlas.explorer import read_book
-from featviz.attribution import METHODS, attribution
 from featviz.errors import UserError
-from featviz.models import Model
-from featviz.target import Target
-from featviz.trust import deletion
-from featviz.units import Unit
-from search.decode import central_view
-from search.images import open_images
+from featviz.explain.attribution import METHODS, attribution
+from featviz.explain.target import Target
+from featviz.explain.trust import deletion
+from featviz.network.models import Model
+from featviz.network.units import Unit
+from search.images.decode import central_view
+from search.images.images import open_images
 
 # A network of convolutions has none.
 ATTENTION = ("rollout", "attention")

@@ -14,7 +14,7 @@ from painted import color, painted_atlas
 
 from atlas.regions import Region
 from atlas.result import Atlas
-from search.naming import Name
+from search.naming.naming import Name
 
 # Records every text that is written on the map, with its box, from one drawing to the next.
 _RECORD = """() => {

@@ -24,10 +24,10 @@ from atlas.hypothesis import (
 from atlas.hypothesis_report import as_json, evidence_lines
 from atlas.tree import Terminals
 from atlas.weights import Study, study
-from featviz.classifier import find_classifier
 from featviz.errors import UserError
-from featviz.models import Model
-from search.images import Images, open_images
+from featviz.network.classifier import find_classifier
+from featviz.network.models import Model
+from search.images.images import Images, open_images
 
 CLASSES, FEATURES = 12, 90
 

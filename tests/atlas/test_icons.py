@@ -9,8 +9,8 @@ from toys import conv_net, toy_model
 
 from atlas.grid import Cell
 from atlas.icons import as_rgb, draw_icons, icon_starts, sheet, whitener
-from featviz.output import OutputFolder
-from featviz.robust import robust_views
+from featviz.draw.robust import robust_views
+from featviz.run.output import OutputFolder
 
 
 def _cells(count: int, channels: int = 6) -> list[Cell]:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from atlas.cli import app
 from atlas.explorer import Leaf, Report, join_books, make_book, read_book, viewer_page, write_viewer
 from featviz.errors import UserError
-from featviz.output import OutputFolder
+from featviz.run.output import OutputFolder
 
 
 def test_several_pages_become_one_with_all_their_maps_and_photographs(

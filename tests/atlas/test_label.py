@@ -22,10 +22,10 @@ from atlas.label import label, label_folder
 from atlas.regions import NEARNESS, PURITY
 from atlas.result import Atlas
 from featviz.errors import UserError
-from search.hierarchy import Hierarchy
-from search.image_set import Images
-from search.images import open_images
-from search.vocabulary import Labels, Predictions
+from search.images.image_set import Images
+from search.images.images import open_images
+from search.naming.hierarchy import Hierarchy
+from search.naming.vocabulary import Labels, Predictions
 
 KINDS = ("dog", "cat", "car", "cup", "oak", "fern")
 TREE = "name,parents\nanimal,\nthing,\nplant,\n" + "".join(

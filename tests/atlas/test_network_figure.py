@@ -7,7 +7,7 @@ from toys import toy_model
 
 from atlas.network_figure import maps_figure, weights_figure
 from featviz.errors import UserError
-from featviz.models import Model
+from featviz.network.models import Model
 
 
 def test_every_kernel_of_the_first_layer_has_a_tile() -> None:

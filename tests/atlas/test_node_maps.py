@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from atlas.node_maps import node_views
 from atlas.tree import Node
-from featviz.classifier import find_classifier
 from featviz.errors import UserError
-from featviz.models import Model
+from featviz.network.classifier import find_classifier
+from featviz.network.models import Model
 
 
 class _Corners(nn.Module):

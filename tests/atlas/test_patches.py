@@ -18,9 +18,9 @@ from toys import noise_folder, toy_model
 import atlas
 from atlas.patches import CORNERS, as_patch, noise_patches, outcome, paste, photo_patches, right_views, wilson
 from featviz.errors import UserError
-from featviz.models import Model
-from search.decode import cut, view_boxes
-from search.images import open_images
+from featviz.network.models import Model
+from search.images.decode import cut, view_boxes
+from search.images.images import open_images
 
 
 class Brightest(nn.Module):

@@ -11,7 +11,7 @@ from toys import toy_model
 import atlas
 from atlas.photos import Photographs
 from featviz.errors import UserError
-from search.images import open_images
+from search.images.images import open_images
 
 SMALL: dict[str, Any] = {
     "grid": (3,), "icon": 24, "steps": 1, "samples": 96, "per_image": 4, "min_count": 1, "reducer": "pca",

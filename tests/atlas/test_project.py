@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from atlas.project import COMPILED, CosineSearch, project, to_unit_square, umap_layout
-from featviz.engine import same_threads
 from featviz.errors import UserError
+from featviz.run.engine import same_threads
 
 
 def _clusters(count: int = 60) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

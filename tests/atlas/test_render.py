@@ -11,13 +11,13 @@ from PIL import Image
 from toys import noise_folder, toy_model
 
 from atlas.render import render_units
-from featviz.drawing import Drawing
+from featviz.draw.drawing import Drawing
+from featviz.draw.robust import robust_views
 from featviz.errors import UserError
-from featviz.models import Model
-from featviz.robust import robust_views
-from featviz.trunk import Trunk
-from search.image_set import first_views
-from search.images import open_images
+from featviz.network.models import Model
+from featviz.network.trunk import Trunk
+from search.images.image_set import first_views
+from search.images.images import open_images
 
 QUICK = Drawing(size=32, steps=4)
 QUICK_SMALL = Drawing(size=16, steps=4)

@@ -10,10 +10,10 @@ from toys import Positions, noise_folder, toy_model
 
 from atlas.sample import Revisitor, Sampler, check_spatial, inner_positions, revisit, sample
 from featviz.errors import UserError
-from featviz.models import Model
-from featviz.trunk import Trunk
-from search.images import open_images
-from search.scan import Batch
+from featviz.network.models import Model
+from featviz.network.trunk import Trunk
+from search.images.images import open_images
+from search.scan.scan import Batch
 
 
 def _batch(maps: Tensor, index: list[int], view: list[int] | None = None) -> Batch:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from atlas.tree import MINUS, PLUS, Node, Sign, split, stability, terminals
-from featviz.classifier import find_classifier
 from featviz.errors import UserError
-from featviz.models import Model
+from featviz.network.classifier import find_classifier
+from featviz.network.models import Model
 
 
 def _by_hand(weights: list[float], sign: Sign) -> tuple[list[int], int]:

@@ -10,11 +10,11 @@ from PIL import Image
 from toys import noise_folder, toy_model
 
 from atlas.unit import draw_card
-from featviz.drawing import Drawing
+from featviz.draw.drawing import Drawing
 from featviz.errors import UserError
-from featviz.layers import OUTPUT
-from featviz.units import Unit
-from search.images import open_images
+from featviz.network.layers import OUTPUT
+from featviz.network.units import Unit
+from search.images.images import open_images
 
 QUICK = Drawing(size=32, steps=4)
 

@@ -19,10 +19,10 @@ from toys import toy_model
 import atlas
 from featviz.errors import UserError
 from search import open_images
-from search.datasets import from_stream
-from search.decode import MOST_BYTES, MOST_PIXELS, UndecodableError, open_upright
-from search.image_set import Images, readable
-from search.scan import Batch, scan
+from search.images.datasets import from_stream
+from search.images.decode import MOST_BYTES, MOST_PIXELS, UndecodableError, open_upright
+from search.images.image_set import Images, readable
+from search.scan.scan import Batch, scan
 
 TESTS = Path(__file__).parents[1]
 # What the process may take on top of what a scan of a good folder takes: less than one image of the largest size.
@@ -206,7 +206,7 @@ def test_an_image_of_the_most_pixels_is_decoded_and_one_row_more_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (Image.MAX_IMAGE_PIXELS or 0) >= MOST_PIXELS
-    monkeypatch.setattr("search.decode.MOST_PIXELS", 5000)
+    monkeypatch.setattr("search.images.decode.MOST_PIXELS", 5000)
     (tmp_path / "a.png").write_bytes(solid_png(100, 50))
     (tmp_path / "b.png").write_bytes(solid_png(100, 51))
     assert open_upright(tmp_path / "a.png").size == (100, 50)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from atlas.build import build
 from atlas.cli import app
 from featviz.errors import UserError
-from featviz.output import OutputFolder
+from featviz.run.output import OutputFolder
 
 SMALL = {"grid": (3,), "icon": 32, "steps": 4, "samples": 60, "min_count": 1, "reducer": "pca"}
 # The command itself, on the embedded network and photographs: long enough to be stopped, quick to resume.

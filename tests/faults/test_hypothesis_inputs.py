@@ -19,14 +19,14 @@ from toys import toy_model
 
 from atlas.commands.options import numbers
 from atlas.settings import Settings
-from featviz.drawing import Drawing
+from featviz.draw.drawing import Drawing
 from featviz.errors import UserError
-from featviz.layers import find_layer, find_layers, layer_names
-from featviz.models import Model
-from featviz.units import Unit, parse_units
+from featviz.network.layers import find_layer, find_layers, layer_names
+from featviz.network.models import Model
+from featviz.network.units import Unit, parse_units
 from search import open_images
-from search.datasets import from_stream
-from search.decode import UndecodableError, open_upright
+from search.images.datasets import from_stream
+from search.images.decode import UndecodableError, open_upright
 
 FEW = settings(deadline=None, database=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 MANY = settings(FEW, max_examples=400)

@@ -24,10 +24,10 @@ from atlas.build import build
 from atlas.cli import app
 from atlas.exemplars import find_exemplars
 from atlas.render import render_units
-from featviz.drawing import Drawing
-from featviz.engine import Local, Prepare
+from featviz.draw.drawing import Drawing
 from featviz.errors import UserError
-from featviz.ray_engine import RayEngine
+from featviz.run.engine import Local, Prepare
+from featviz.run.ray_engine import RayEngine
 
 NODE = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
 

@@ -25,9 +25,9 @@ from atlas.exemplars import find_exemplars
 from atlas.explorer.page import document
 from atlas.explorer.report_page import Section, report_page
 from featviz.errors import UserError
-from featviz.models import load_model
-from featviz.units import parse_units
-from search.decode import UndecodableError, open_upright
+from featviz.network.models import load_model
+from featviz.network.units import parse_units
+from search.images.decode import UndecodableError, open_upright
 
 ROOTS = [Path(str(module.__file__)).parent for module in (featviz, search, atlas)]
 SOURCES = sorted(file for root in ROOTS for file in root.rglob("*.py"))

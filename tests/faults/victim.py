@@ -15,7 +15,7 @@ from tqdm.auto import tqdm  # the class that UMAP takes
 from atlas.build import build
 from atlas.exemplars import find_exemplars
 from atlas.render import render_units
-from featviz.drawing import Drawing
+from featviz.draw.drawing import Drawing
 
 
 def run(command: str, images: str, out: str, said: Any) -> None:

@@ -1,0 +1,1 @@
+"""Pictures that excite units: canvases, objectives, the optimisation loop, certificates."""

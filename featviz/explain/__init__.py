@@ -1,0 +1,1 @@
+"""Where in an image lies what excites a unit, and how far to trust each map."""

@@ -1,0 +1,1 @@
+"""Everything known of one unit on one card."""

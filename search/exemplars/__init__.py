@@ -1,0 +1,1 @@
+"""Each unit's strongest images: found, kept, shown."""

@@ -1,0 +1,1 @@
+"""Words for units with evidence: vocabularies, hierarchies, names."""

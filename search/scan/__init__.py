@@ -1,0 +1,1 @@
+"""One pass over images, and what gathers statistics in it."""
