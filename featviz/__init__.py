@@ -1,5 +1,6 @@
 """featviz: draw what excites a unit, a direction or a class of a vision network the most."""
 
+from .draw import objectives
 from .draw.canvas import CANVASES
 from .draw.maximize import Pictures, maximize
 from .draw.objectives import Activations, Objective
@@ -27,5 +28,6 @@ __all__ = [
     "load_model",
     "maximize",
     "model_names",
+    "objectives",
     "parse_units",
 ]

@@ -237,7 +237,8 @@ def _home(package: ModuleType, exported: str) -> str:
     tree = ast.parse(Path(str(package.__file__)).read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and any(alias.name == exported for alias in node.names):
-            return f"{package.__name__}.{node.module}"
+            home = f"{package.__name__}.{node.module}"
+            return f"{home}.{exported}" if inspect.ismodule(getattr(package, exported)) else home
     raise AssertionError(exported)
 
 

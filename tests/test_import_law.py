@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ ROOMS = {
     "featviz": ("run", "network", "draw", "explain"),
     "search": ("images", "scan", "naming", "exemplars", "card"),
 }
+# Old names of what has moved, for one version.
+MOVED = {"penalties": "featviz.draw.penalties", "references": "featviz.draw.references"}
 FOLDERS = {module.__name__: Path(str(module.__file__)).parent for module in (featviz, search, atlas)}
 
 
@@ -53,7 +56,7 @@ def test_a_room_imports_nothing_to_its_right(package: str) -> None:
     assert rooms == set(ROOMS[package])
     for file in sorted(FOLDERS[package].rglob("*.py")):
         place = file.relative_to(FOLDERS[package]).parts[:-1]
-        if not place and file.name == "__init__.py":
+        if not place and file.stem in ("__init__", *MOVED):
             continue  # says what the package offers
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level:
@@ -61,3 +64,11 @@ def test_a_room_imports_nothing_to_its_right(package: str) -> None:
                 room = whole[0] if whole[0] in rooms else ""
                 own = place[0] if place else ""
                 assert order.index(room) <= order.index(own), f"{own}/{file.name} imports from {room}"
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_what_has_moved_is_there_by_its_old_name_and_says_where_it_is_now(name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"featviz.{name} is {MOVED[name]} now"):
+        old = importlib.reload(importlib.import_module(f"featviz.{name}"))
+    new = importlib.import_module(MOVED[name])
+    assert all(getattr(old, each) is value for each, value in vars(new).items() if not each.startswith("_"))
