@@ -5,6 +5,7 @@ from .draw.canvas import CANVASES
 from .draw.maximize import Pictures, maximize
 from .draw.objectives import Activations, Objective
 from .errors import UserError
+from .moved import install as _install_old_names
 from .network.layers import Layout, find_layer, find_layers, layer_names
 from .network.models import DEFAULT_MODEL, Model, Preprocess, load_model, model_names
 from .network.trunk import Trunk
@@ -31,3 +32,5 @@ __all__ = [
     "objectives",
     "parse_units",
 ]
+
+_install_old_names()

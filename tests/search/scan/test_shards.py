@@ -11,6 +11,7 @@ from toys import noise_folder, toy_model
 from featviz.run.keep import Arrays
 from featviz.run.output import OutputFolder
 from search.images.images import open_images
+from search.scan import shards
 from search.scan.record import Record
 from search.scan.scan import scan
 from search.scan.shards import Blank, ShardedScan, fill, scan_shards, scanned_of
@@ -71,14 +72,14 @@ class Told:
 def test_a_filling_scan_is_kept_after_every_step_and_at_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.scan.shards.SHARD", 2)
+    monkeypatch.setattr(shards, "SHARD", 2)
     keep = Told(OutputFolder.claim(tmp_path / "out", {}))
     fill({"r": Record("4", 3)}, what(noise_folder(tmp_path / "images", 20)), range(20), name="x", step=8, keep=keep)
     assert keep.steps == [8, 16, 20]
 
 
 def test_a_stopped_scan_keeps_the_shards_that_are_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.scan.shards.SHARD", 2)
+    monkeypatch.setattr(shards, "SHARD", 2)
     images, keep = noise_folder(tmp_path / "images", 20), Told(OutputFolder.claim(tmp_path / "out", {}))
 
     def stop(stage: str, done: int, total: int) -> None:
