@@ -221,7 +221,7 @@ def _shown(found: Study, label: int, tree: Node, run: _Run, progress: Progress) 
         return plain, ""
     image = open_picture(run.image, found.model.preprocess)
     try:
-        views = node_views(found.model, found.classifier, tree, image, label, seed=run.settings.seed, progress=progress)
+        views = node_views(found.model, found.classifier, tree, image, label, progress=progress)
     except UserError as error:
         return plain, f" (not on {run.image.name}: {error})"
     return [_on_image(view) for view in views], f" on {run.image.name}"

@@ -79,7 +79,12 @@ def grad_cam_pp(target: Target, image: Tensor, *, layer: str = "") -> tuple[Tens
     maps, gradients = target.maps(layer, image)
     if target.unit.position is not None:
         return _by_place(maps, gradients), f"at {layer}, each place by its own derivative, as Grad-CAM"
-    return _weighted(maps, _plus_plus(maps, gradients, gradients.square(), gradients**3)), f"at {layer}"
+    return plus_plus_map(maps, gradients), f"at {layer}"
+
+
+def plus_plus_map(maps: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM++'s map (rows, columns) of a layer's maps and an activation's derivative by them, (1, channels, ...)."""
+    return _weighted(maps, _plus_plus(maps, gradients, gradients.square(), gradients**3))
 
 
 def smooth_grad_cam_pp(

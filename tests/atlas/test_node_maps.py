@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torchcam.methods import SmoothGradCAMpp
 
 from atlas.node_maps import node_views
 from atlas.tree import Node
 from featviz.errors import UserError
 from featviz.network.classifier import find_classifier
 from featviz.network.models import Model
+from search.images.decode import central_view
 
 
 class _Corners(nn.Module):
@@ -53,15 +58,33 @@ def test_a_node_looks_where_its_features_are() -> None:
         assert views[2].probability == pytest.approx(float(model.network(pixels).softmax(1)[0, 1]), abs=0.01)
 
 
-def test_a_seed_repeats_the_maps_and_leaves_the_global_one_alone() -> None:
-    model, image = _model(), Image.new("RGB", (32, 32), (200, 90, 90))
-    torch.manual_seed(5)
-    expected = torch.rand(1)
-    torch.manual_seed(5)
-    first = node_views(model, find_classifier(model), TREE, image, 0, seed=3)
-    assert torch.equal(torch.rand(1), expected)
-    again = node_views(model, find_classifier(model), TREE, image, 0, seed=3)
-    assert all(np.array_equal(a.map, b.map) for a, b in zip(first, again, strict=True))
+def test_the_map_is_torchcams_smooth_grad_cam_pp(lite0: Model) -> None:
+    """Without noise: torchcam weighs the maps of its last noisy copy, not of the image."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (240, 240, 3), dtype=np.uint8))
+    classifier = find_classifier(lite0)
+    members = tuple(range(0, 1280, 40))
+    tree = Node("", tuple(range(1280)), (Node("-", tuple(range(1, 1280, 2))), Node("+", members)))
+    view = node_views(lite0, classifier, tree, image, 1)[2]
+
+    class Sum(nn.Module):
+        """The sum of the node's features."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = copy.deepcopy(lite0.network)
+
+        def forward(self, images: Tensor) -> Tensor:
+            maps = self.network.forward_features(images)  # type: ignore[operator]
+            result: Tensor = maps.mean((2, 3))[:, list(members)].sum(1, keepdim=True)
+            return result
+
+    seen = lite0.preprocess.normalize(central_view(image, lite0.preprocess)[None]).requires_grad_()
+    network = Sum().eval()
+    with SmoothGradCAMpp(network, "network.bn2.act", num_samples=4, std=1e-6, input_shape=(3, 224, 224)) as extractor:
+        found = extractor(class_idx=0, scores=network(seen))[0]
+    expected = F.interpolate(found[None].float(), (224, 224), mode="bicubic")[0, 0]
+    expected = (expected - expected.min()) / (expected.max() - expected.min())
+    assert np.abs(view.map - expected.numpy()).max() < 1e-3
 
 
 def test_features_without_a_map_are_refused() -> None:
