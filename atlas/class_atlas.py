@@ -24,6 +24,7 @@ from .panels import Panel, panels_figure
 from .project import Floats, Reducer, vectors_needed
 from .result import Atlas
 from .sample import Sample, revisit
+from .settings import LabelledBy
 from .stages import Stages
 from .tree import MINUS, PLUS, terminals
 
@@ -73,11 +74,11 @@ class ClassPanel:
         """The share of the cells that have their largest effect on the class (the confusing: their most negative)."""
         return float(np.mean([cell.top[0][0] == self.label for cell in self.atlas.cells]))
 
-    def panel(self) -> Panel:
-        """For a figure: tinted by the effect on the class, each cell labelled as `cell_labels` says."""
+    def panel(self, labels: LabelledBy) -> Panel:
+        """For a figure: tinted by the effect on the class."""
         name = self.atlas.class_name(self.label)
         heading = name if self.channels is None else f"{self.name}: {len(self.channels)} channels"
-        return self.atlas.panel(heading=heading, tint=self.tint, **cell_labels(self.atlas)[0])
+        return self.atlas.panel(heading=heading, tint=self.tint, labelled_by=labels)
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,11 @@ class ClassAtlas:
         """The class's name."""
         return self.atlas.class_name(self.label)
 
+    @property
+    def labelled_by(self) -> LabelledBy:
+        """What the cells of all its panels are labelled with."""
+        return labelled_by(*(panel.atlas for panel in self.panels))
+
     def figure(self) -> Figure:
         """All panels side by side on one scale."""
         settings = self.atlas.settings
@@ -110,27 +116,27 @@ class ClassAtlas:
             f"of {self.manifest['images']['used']:,} images: {RULES[self.by]}; {settings.reducer}\n"
             "colour: mean effect on the class"
         )
-        told = next((told for panel in self.panels if (told := cell_labels(panel.atlas)[1])), "")
+        labels = self.labelled_by
+        told = self.atlas.labels_told(labels)
         caption += f"; {told}" * bool(told)
         title = f"{self.name} in {settings.layer} of {self.manifest['model']}"
         return panels_figure(
-            [panel.panel() for panel in self.panels]
+            [panel.panel(labels) for panel in self.panels]
             if len(self.panels) > 1
-            else [replace(self.panels[0].panel(), heading="")],
+            else [replace(self.panels[0].panel(labels), heading="")],
             title=title,
             caption=caption,
             tint=f"effect on {self.name}",
         )
 
 
-def cell_labels(atlas: Atlas) -> tuple[dict[str, Any], str]:
-    """What the cells of an atlas of classes are labelled with in a figure, as options of its panel; and in words.
+def labelled_by(*atlases: Atlas) -> LabelledBy:
+    """What the cells of atlases of classes that are seen together are labelled with, in figures and on pages alike.
 
-    The class that each changes most, which is what such an atlas is about, where that means anything; else names.
+    The class that each changes most, which is what such atlases are about, where that means anything in all of them;
+    else names.
     """
-    if not (classes := atlas.speaks_for) or atlas.speaking is None:
-        return {}, atlas.labels_told
-    return {"labels": classes, "regions": ()}, f"labels: {atlas.speaking.told}"
+    return "classes" if all(atlas.speaks_for for atlas in atlases) else "names"
 
 
 def class_panel(

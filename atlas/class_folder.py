@@ -30,7 +30,7 @@ from .photos import Photographs
 from .project import Reducer, named_reducer
 from .result import Atlas
 from .sample import Sample
-from .settings import Settings
+from .settings import LabelledBy, Settings
 from .stages import Clock, Stages, checked_layer, median_score, versions
 from .store import read_store
 
@@ -244,20 +244,20 @@ def _write(made: ClassAtlas, folder: OutputFolder, source: Images, model: Model)
     folder.write_text("tables.html", tables)
     settings = made.atlas.settings
     photographs = Photographs.of(model, settings.layer, source, made.atlas.sample, seed=settings.seed)
-    leaves = [panel_leaf(panel, photographs) for panel in made.panels]
+    leaves = [panel_leaf(panel, photographs, made.labelled_by) for panel in made.panels]
     links = {"all cells as tables": "tables.html"}
     book = make_book(leaves, title=title, facts=facts, notes=made.manifest["conclusion"], links=links)
     write_viewer(book, folder)
     folder.finish(made.manifest)
 
 
-def panel_leaf(panel: ClassPanel, photographs: Photographs) -> Leaf:
+def panel_leaf(panel: ClassPanel, photographs: Photographs, labels: LabelledBy) -> Leaf:
     """A panel as a map of the explorer; photographs: those of any sample of its layer."""
     atlas = panel.atlas
     name = atlas.class_name(panel.label) if panel.channels is None else panel.name
     return Leaf(
         name, atlas, tint=panel.tint, photographs=replace(photographs, found=atlas.sample), ids=panel.rows,
-        channels=panel.channels,
+        channels=panel.channels, labelled_by=labels,
     )  # fmt: skip
 
 
@@ -305,10 +305,15 @@ def cells_section(panel: ClassPanel) -> Section:
 
 
 def page_facts(manifest: dict[str, Any]) -> dict[str, Any]:
-    """How it was made, for a page."""
+    """How it was made, for a page; of activations how many there were, not how many were asked for."""
+    settings = {
+        name: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        for name, value in manifest["settings"].items()
+        if name != "samples"
+    }
     return {
         "model": manifest["model"],
-        **manifest["settings"],
+        **settings,
         "vectors": f"{manifest['vectors']:,}",
         "images": f"{manifest['images']['used']:,} of {manifest['images']['source']}",
         "made with": ", ".join(f"{name} {number}" for name, number in manifest["versions"].items()),

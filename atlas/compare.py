@@ -18,7 +18,7 @@ from featviz.run.output import OutputFolder
 from search.images.images import Images, open_images
 
 from .claim import claim, identify
-from .class_atlas import DEFAULTS, ClassPanel, cell_labels, check_enough, class_panel
+from .class_atlas import DEFAULTS, ClassPanel, check_enough, class_panel, labelled_by
 from .class_folder import (
     cells_section,
     check_source,
@@ -84,8 +84,10 @@ class Comparison:
     def figure(self) -> Figure:
         """The gradient: each cell tinted by its mean difference, red for b."""
         a, b = self.names
-        shown, told = cell_labels(self.gradient)
-        panel = self.gradient.panel(tint={row.cell: row.difference for row in self.telling}, ends=(a, b), **shown)
+        labels = labelled_by(self.gradient)
+        told = self.gradient.labels_told(labels)
+        tint = {row.cell: row.difference for row in self.telling}
+        panel = self.gradient.panel(tint=tint, ends=(a, b), labelled_by=labels)
         caption = (
             f"{len(self.rows):,} of {self.manifest['vectors']:,} activations of {self.manifest['images']['used']:,} "
             f"images; across: effect on {b} minus effect on {a}, the edges at ±{self.unit:.2g};\n"
@@ -97,9 +99,10 @@ class Comparison:
     def classes_figure(self) -> Figure:
         """The two class atlases side by side, on one scale of effects."""
         layer, model = self.gradient.settings.layer, self.manifest["model"]
-        told = cell_labels(self.left.atlas)[1] or cell_labels(self.right.atlas)[1]
+        labels = labelled_by(self.left.atlas, self.right.atlas)
+        told = self.left.atlas.labels_told(labels)
         return panels_figure(
-            [self.left.panel(), self.right.panel()],
+            [self.left.panel(labels), self.right.panel(labels)],
             title=f"{' and '.join(self.names)} in {layer} of {model}",
             caption=f"colour: mean effect on the panel's class{f'; {told}' * bool(told)}",
             tint="effect on the panel's class",
@@ -259,9 +262,15 @@ def _write(made: Comparison, folder: OutputFolder, model: Model, source: Images)
     folder.write_text("tables.html", tables)
     tint = {row.cell: row.difference for row in made.telling}
     leaves = [
-        Leaf(f"{a} or {b}", made.gradient, ends=(a, b), tint=tint, photographs=photographs, ids=made.rows),
-        *(panel_leaf(panel, photographs) for panel in (made.left, made.right)),
-    ]
+        Leaf(
+            f"{a} or {b}", made.gradient, ends=(a, b), tint=tint, photographs=photographs, ids=made.rows,
+            labelled_by=labelled_by(made.gradient),
+        ),
+        *(
+            panel_leaf(panel, photographs, labelled_by(made.left.atlas, made.right.atlas))
+            for panel in (made.left, made.right)
+        ),
+    ]  # fmt: skip
     links = {"the cells that tell them apart, and all tables": "tables.html"}
     book = make_book(leaves, title=title, facts=facts, notes=made.manifest["conclusion"], links=links)
     write_viewer(book, folder)

@@ -75,18 +75,27 @@ def conclusion(made: Explanation) -> list[str]:
     if held:
         good = [titles[name] for name, each in held.items() if each.deletion is not None and each.deletion.as_low == 0]
         lines.append(
-            f"Taking away what the map marks hurts more than taking away as much elsewhere by {len(good)} of "
+            f"Taking away what the map marks hurts more than by each of five shuffles of that map, for {len(good)} of "
             f"{len(held)} maps: {', '.join(good) or 'none'}."
         )
         blind = [
             titles[name] for name, each in held.items() if each.randomisation and each.randomisation.ignores_weights
         ]
-        lines.append(
-            f"Much the same map comes from a network of random weights by {', '.join(blind)}: it shows the image more "
-            "than the network."
-            if blind
-            else "No map stays as it is once all of the network's weights are random."
-        )
+        slow = [
+            titles[name] for name, each in held.items() if each.randomisation and each.randomisation.ignores_upper_half
+        ]
+        if blind:
+            lines.append(
+                f"Much the same map comes from a network of random weights by {', '.join(blind)}: it shows the image "
+                "more than the network."
+            )
+        if upper := [title for title in slow if title not in blind]:
+            lines.append(
+                f"With the upper half of the layers random, the map by {', '.join(upper)} is still much the same: it "
+                "says little of what those have learned."
+            )
+        if not blind and not upper:
+            lines.append("No map stays as it is once the upper half of the network's layers, or all of it, is random.")
     if flat:
         lines.append(f"The map is empty, and says nothing, by {', '.join(flat)}.")
     lines += [f"{METHODS[name].title} is left out: {why}" for name, why in made.left_out.items()]

@@ -24,7 +24,7 @@ from .panels import Panel, panels_figure
 from .photos import Photographs
 from .regions import Region
 from .sample import Sample
-from .settings import Settings
+from .settings import LabelledBy, Settings
 from .speaking import Speaking, speaking
 
 if TYPE_CHECKING:
@@ -96,16 +96,20 @@ class Atlas:
         )
 
     @property
-    def labels_told(self) -> str:
+    def labelled_by(self) -> LabelledBy:
+        """What its cells are labelled with: names, or classes where names were not looked for."""
+        return "names" if self.manifest.get("names") else "classes"
+
+    def labels_told(self, labels: LabelledBy) -> str:
         """What the labels on its figures are, in words; '' where there are none."""
-        if self.manifest.get("names"):
-            return f"names: {self.names_told}"
+        if labels == "names":
+            return f"names: {self.names_told}" if self.manifest.get("names") else ""
         return "" if self._speaks is None else f"labels: {self._speaks.told}"
 
     @property
     def speaks_for(self) -> dict[str, str]:
-        """Cell key -> the class that it changes most; empty where that means nothing (`speaking`)."""
-        if self._speaks is None:
+        """Cell key -> the class that it changes most; empty where that means nothing, or no class has a name."""
+        if self._speaks is None or not self.classes:
             return {}
         return {cell.key: self.class_name(cell.top[0][0]) for cell in self.cells if cell.top}
 
@@ -125,11 +129,12 @@ class Atlas:
         """All icons of a level in one RGBA sheet; empty cells are transparent."""
         return sheet(self.cells, self.pictures, self._level(level))
 
-    def panel(self, level: int | None = None, **options: Any) -> Panel:
+    def panel(self, level: int | None = None, *, labelled_by: LabelledBy | None = None, **options: Any) -> Panel:
         """The cells of a level for a figure, labelled: cells and regions with their names, as far as they have any.
 
-        Where names were not looked for, with the classes that cells change most, if those mean anything.
+        Or with the classes that cells change most, if those mean anything. labelled_by: None for its own rule.
         """
+        labelled_by = labelled_by or self.labelled_by
         level = self._level(level)
         shown = [number for number, cell in enumerate(self.cells) if cell.level == level]
         pictures = self.pictures[shown]
@@ -144,9 +149,9 @@ class Atlas:
             for cell in cells
             if cell.name is not None and said.get((level, cell.row, cell.col)) != cell.name.text
         }
-        if not self.manifest.get("names"):
-            labels = labels | self.speaks_for
         regions = [(region.name.text, region.xy, region.share) for region in far]
+        if labelled_by == "classes":
+            labels, regions = self.speaks_for, []
         return Panel(cells, pictures, level, **{"labels": labels, "regions": regions, **options})
 
     def figure(self, level: int | None = None) -> Figure:
@@ -158,7 +163,7 @@ class Atlas:
             score = "score (cosine of the icon's activation with the cell's whitened mean, over noisy views): median"
             caption += f"\n{score} {np.median(scores):.2f}"
         if panel.labels:
-            caption += f"\n{self.labels_told}"
+            caption += f"\n{self.labels_told(self.labelled_by)}"
         return panels_figure([panel], title=self._title, caption=caption)
 
     def class_figure(self, label: int, level: int | None = None) -> Figure:

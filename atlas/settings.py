@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from featviz.errors import UserError, unknown
 from featviz.network.trunk import Precision
 
+# What cells are labelled with: names that photographs bear out, or the classes that cells change most.
+LabelledBy = Literal["names", "classes"]
 TILES = ("icons", "photos", "both")
 # The smallest and the largest value of each number; what is larger is a mistake, or needs more memory than there is.
 _RANGES = {

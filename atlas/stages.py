@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from featviz.errors import UserError
 from featviz.network.default_layer import default_layer
@@ -159,7 +159,8 @@ def checked_layer(model: Model, layer: str | None, *, single: bool = False) -> s
     """
     name = layer or model.default_layer
     if name is None:
-        likely = default_layer(model.network, ())
+        convolutions = [each for each, module in model.network.named_modules() if isinstance(module, nn.Conv2d)]
+        likely = default_layer(model.network, ()) or next(reversed(convolutions), None)
         example = f", such as {likely}" if likely else ""
         raise UserError(f"{model.name} has no default layer: name one{example}. {LISTED}")
     find_layer(model.network, name)

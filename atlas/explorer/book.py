@@ -103,6 +103,7 @@ def _map(
         "speaking": _speaking(leaf),
     }
     add_names(shown, leaf.atlas)
+    shown["labels"] = leaf.labels
     return shown
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..channels import MANY, strong_channels
 from ..grid import Cell, cell_numbers
+from ..settings import LabelledBy
 from .blocks import array, resized, shares, sheets
 from .thumbs import Thumbs
 
@@ -35,7 +36,7 @@ class Leaf:
     `ends`: what its left and right end mean, where they mean something; `tint`: cell key -> a number shown as colour;
     `photographs`: where its cells' photographs come from, None for none; `ids`: (n,) which activations of a common
     sample its own are: cells of two maps that share activations are linked; `channels`: of the layer, those that the
-    atlas's vectors hold, None for all.
+    atlas's vectors hold, None for all; `labelled_by`: what its cells are labelled with, None for the atlas's own rule.
     """
 
     name: str
@@ -45,6 +46,13 @@ class Leaf:
     photographs: Photographs | None = None
     ids: NDArray[np.int64] | None = None
     channels: Sequence[int] | None = None
+    labelled_by: LabelledBy | None = None
+
+    @property
+    def labels(self) -> str:
+        """What the page labels its cells with; '' for nothing."""
+        by = self.labelled_by or self.atlas.labelled_by
+        return by if by == "names" or self.atlas.speaks_for else ""
 
     @property
     def class_names(self) -> tuple[str, ...]:

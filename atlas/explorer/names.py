@@ -24,6 +24,7 @@ def add_names(shown: dict[str, Any], atlas: Atlas) -> None:
         rows, columns = (np.frombuffer(base64.b64decode(level[key]), "<u2").tolist() for key in ("row", "col"))
         keys = [f"{level['grid']}/{row}/{column}" for row, column in zip(rows, columns, strict=True)]
         level["names"] = [_told(named.get(key)) for key in keys]
+    shown["labels"] = "names"
     shown["regions"] = [{**asdict(region), "name": _told(region.name)} for region in atlas.regions]
     about = atlas.manifest.get("names") or {}
     shown["above"] = about.get("above", {})

@@ -130,9 +130,7 @@ def _gradients(found: Tensor, met: Sequence[_Met]) -> list[Tensor]:
 def _check(target: Target, attention: Sequence[Tensor], lengths: set[int]) -> None:
     name, does = target.model.name, "Grad-CAM (gradcam) does without."
     if not attention:
-        raise NotAllowedError(
-            f"attention is rolled out where there is some: {name} has none before {target.unit}. {does}"
-        )
+        raise NotAllowedError(f"{name} has no attention that {target.unit} depends on, to be rolled out. {does}")
     for each in attention:
         queries, keys = each.shape[-2:]
         if len(each) > 1:

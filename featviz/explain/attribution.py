@@ -55,13 +55,13 @@ METHODS: Mapping[str, Known] = {
     "guided": Known(guided_backpropagation, False, "Guided backpropagation"),
     "deconv": Known(deconvolution, False, "Deconvolution"),
     "occlusion": Known(occlusion, True, "Occlusion"),
-    "probability": Known(partial(occlusion, probability=True), True, "Occlusion, probability"),
+    "probability": Known(partial(occlusion, probability=True), True, "Occlusion of the probability"),
     "cam": Known(cam, True, "CAM"),
     "gradcam": Known(grad_cam, False, "Grad-CAM"),
     "gradcampp": Known(grad_cam_pp, False, "Grad-CAM++"),
     "smoothgradcampp": Known(smooth_grad_cam_pp, False, "Smooth Grad-CAM++"),
     "rollout": Known(rollout, False, "Attention rollout"),
-    "attention": Known(gradient_rollout, False, "Attention, by its derivative"),
+    "attention": Known(gradient_rollout, False, "Attention by its derivative"),
 }
 
 

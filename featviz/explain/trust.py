@@ -18,6 +18,8 @@ from .target import Target
 _POINTS, _SHUFFLED = 10, 5
 # Stages of the network that are randomised one after the other.
 _STAGES = 6
+# Maps of a larger rank correlation are much the same.
+_ALIKE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +118,12 @@ class Randomisation:
     @property
     def ignores_weights(self) -> bool:
         """Whether the map of a wholly random network is still much like the real one."""
-        return bool(self.likeness) and self.likeness[-1] > 0.5
+        return bool(self.likeness) and self.likeness[-1] > _ALIKE
+
+    @property
+    def ignores_upper_half(self) -> bool:
+        """Whether it is so once half of the stages, those next to the output, are random."""
+        return bool(self.likeness) and self.likeness[(len(self.likeness) - 1) // 2] > _ALIKE
 
 
 def randomisation(

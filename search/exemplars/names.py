@@ -20,6 +20,9 @@ from .exemplars import Exemplars
 # Of the ten images that excite a unit most, the share that its name has to be true of: less than of a cell's, since a
 # channel often means several things, and so much that nobody who sees its strongest images wonders at the name.
 UNIT_SHARE = 0.3
+# What the AUROC of a unit's name has to be at the least, by the lower end of its interval: what is hardly better than
+# chance is no name, however sure it is that it is better.
+UNIT_LOW = 0.6
 # Images with a name, below which too few are left to check by.
 LEAST = math.ceil(LEAST_CHECKING / (1 - CHOOSING))
 
@@ -60,7 +63,8 @@ def names(
             share=UNIT_SHARE,
         )
         for channel, (name, near) in enumerate(zip(own, closest_names(whole, concepts), strict=True)):
-            made[layer, channel] = UnitName(name, tuple(near))
+            held = name if name is not None and name.low >= UNIT_LOW else None
+            made[layer, channel] = UnitName(held, tuple(near))
     return made
 
 

@@ -33,6 +33,8 @@ _USUAL: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 _BETTER = 2.5
 # A network that is so sure of its answers, and so often wrong, is right about classes of other names.
 _SURE, _WRONG = 0.5, 0.1
+# As many right answers as those of a network that guesses have this probability or more: no sign of more than that.
+_CHANCE = 0.01
 _AT_ONCE = 8
 
 
@@ -87,7 +89,8 @@ def check(
     own = right.pop("")
     confidence = float(probabilities[""].amax(1).mean())
     accuracy, others = float(own.float().mean()), {name: float(each.float().mean()) for name, each in right.items()}
-    notes = [*_better(own, right, ways), *_names(accuracy, confidence, len(labels)), *found.notes]
+    wrong = [*_better(own, right, ways), *_names(accuracy, confidence, len(labels))]
+    notes = [*(wrong or _by_chance(int(own.sum()), len(labels), answer.classes)), *found.notes]
     return Check(len(labels), accuracy, confidence, others, tuple(notes))
 
 
@@ -127,6 +130,18 @@ def _better(own: Tensor, others: Mapping[str, Tensor], ways: Mapping[str, Prepro
     return [
         f"normalised by {best} the network names {float(others[best].float().mean()):.0%} rightly, by what is stated "
         f"{float(own.float().mean()):.0%}: its mean and deviation seem to be wrong. Try mean=({mean}), std=({std})."
+    ]
+
+
+def _by_chance(right: int, images: int, classes: int) -> list[str]:
+    """A note where a network names no more images rightly than one that guesses might."""
+    from scipy.stats import binom
+
+    if images < 10 or binom.sf(right - 1, images, 1 / classes) < _CHANCE:
+        return []
+    return [
+        f"{right} right of {images} is what guessing among {classes} classes gives: the weights seem to be untrained, "
+        "or the names of the classes, or the input, to be another network's."
     ]
 
 

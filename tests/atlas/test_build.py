@@ -207,7 +207,7 @@ def test_an_unknown_layer_and_a_layer_without_positions_say_so(noise_images: Pat
         atlas.build(toy_model(), "blocks.5", noise_images, **SMALL)
     with pytest.raises(UserError, match="has no spatial positions"):
         atlas.build(toy_model(), "8", noise_images, **SMALL)
-    with pytest.raises(UserError, match="toy has no default layer"):
+    with pytest.raises(UserError, match="toy has no default layer: name one, such as 3"):
         atlas.build(toy_model(), None, noise_images, **SMALL)
 
 

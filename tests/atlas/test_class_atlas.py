@@ -13,9 +13,9 @@ from toys import conv_net, noise_folder, toy_model
 from typer.testing import CliRunner
 
 import atlas
-from atlas.class_atlas import cell_labels, chosen_channels, linear_head, within_channels
+from atlas.class_atlas import chosen_channels, labelled_by, linear_head, within_channels
 from atlas.cli import app
-from atlas.explorer import read_book
+from atlas.explorer import Leaf, make_book, read_book
 from atlas.icons import draw_icons, whitener
 from atlas.sample import revisit
 from atlas.settings import Settings
@@ -266,15 +266,29 @@ def test_the_command_draws_a_class_atlas_with_everything_that_an_atlas_has(noise
     assert atlas.load(out).settings.layer == "blocks.5"
 
 
-def test_cells_of_a_class_atlas_are_labelled_by_effects_where_these_mean_anything_else_by_names() -> None:
+def test_class_atlases_are_labelled_by_effects_where_these_mean_anything_in_all_of_them_else_by_names() -> None:
     made = painted_atlas((4,), each=9)
-    options, told = cell_labels(made)
-    assert options == {"labels": made.speaks_for, "regions": ()}
+    assert labelled_by(made) == "classes"
+    assert made.panel(labelled_by="classes").labels == made.speaks_for
     assert set(made.speaks_for) == {cell.key for cell in made.cells}
-    assert told.startswith("labels: the class that a cell's activations change most")
+    assert made.labels_told("classes").startswith("labels: the class that a cell's activations change most")
     effects = np.random.default_rng(0).normal(size=(len(made.xy), 200)).astype(np.float32)
     by_chance = replace(made, sample=replace(made.sample, effects=effects))
     assert by_chance.speaks_for == {}
-    assert cell_labels(by_chance) == ({}, "")
+    # One figure has labels of one kind.
+    assert labelled_by(by_chance) == labelled_by(made, by_chance) == "names"
+    assert by_chance.labels_told("names") == ""
     named = replace(by_chance, manifest={**made.manifest, "names": {"by": "labels", "chosen_on": 2, "checked_on": 3}})
-    assert cell_labels(named) == ({}, "names: by labels, chosen on 2 photographs and checked on 3 others")
+    assert named.labels_told("names") == "names: by labels, chosen on 2 photographs and checked on 3 others"
+
+
+def test_the_page_labels_cells_as_the_figure_does() -> None:
+    made = painted_atlas((4,), each=9)
+    assert Leaf("map", made).labels == "classes"
+    named = replace(made, manifest={**made.manifest, "names": {"by": "labels", "chosen_on": 2, "checked_on": 3}})
+    assert Leaf("map", named).labels == "names"
+    assert Leaf("map", named, labelled_by="classes").labels == "classes"
+    # Numbers of classes that have no names are no labels.
+    assert Leaf("map", replace(made, classes=())).labels == ""
+    shown = make_book([Leaf("map", named, labelled_by="classes")], title="t", facts={}).manifest["maps"][0]
+    assert shown["labels"] == "classes"

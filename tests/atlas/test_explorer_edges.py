@@ -147,3 +147,33 @@ def test_names_that_are_no_utf_8_are_written_with_question_marks(browser: Any, t
     found = Opened(browser, address + "#cell=8/1/6")
     assert found.page.locator(".aa-photos figcaption").first.inner_text().startswith("caf\ufffd-")
     found.context.close()
+
+
+def test_a_cell_says_what_its_colour_is_and_no_map_stands_beside_itself(browser: Any, tmp_path: Path) -> None:
+    made = painted_atlas((4,), each=9)
+    tint = {cell.key: (cell.col - 1.5) / 10 for cell in made.cells}
+    leaves = [Leaf("a or b", made, ends=("cat", "dog"), tint=tint), Leaf("b", made, tint=tint)]
+    page = tmp_path / "page.html"
+    page.write_text(viewer_page(make_book(leaves, title="x", facts={})), encoding="utf-8")
+    found = Opened(browser, page.as_uri())
+    found.click(4, 0, 3)
+    assert "Effect on dog less effect on cat: 0.15" in found.panel
+    shown = """() => [...document.querySelector("[aria-label='beside it']").options]
+        .filter((option) => !option.hidden).map((option) => option.textContent)"""
+    assert found.page.evaluate(shown) == ["alone", "beside b"]
+    found.context.close()
+
+
+def test_the_page_writes_the_labels_that_its_leaf_is_to_have(browser: Any, tmp_path: Path) -> None:
+    made = painted_atlas((4,), each=9)
+    named = replace(made, manifest={**made.manifest, "names": {"by": "labels", "chosen_on": 2, "checked_on": 3}})
+    for leaf, word in ((Leaf("m", named), ""), (Leaf("m", named, labelled_by="classes"), "speaks most for")):
+        page = tmp_path / "page.html"
+        page.write_text(viewer_page(make_book([leaf], title="x", facts={})), encoding="utf-8")
+        found = Opened(browser, page.as_uri())
+        found.click(4, 0, 3)
+        beside = "() => [...document.querySelectorAll('.aa-panel button[aria-label]')].map((each) => each.ariaLabel)"
+        said = [each for each in found.page.evaluate(beside) if each.startswith("Row")]
+        assert said
+        assert all(("speaks most for" in each) == bool(word) for each in said)
+        found.context.close()

@@ -15,7 +15,7 @@ function cardPanel({ book, map, level, card, values, from, go, back, leave }) {
     element("button", { type: "button", class: "aa-button", onclick: leave }, "Whole map"));
   const shown = card.seen.length ? photographs(book, card.seen) : quiet("none kept in this page");
   const more = quiet(card.picture === null ? "No superstimulus was drawn: atlas build --cards draws them. " : "");
-  more.append("Everything about it: ", element("code", {}, `atlas unit ${unit}`));
+  more.append("Everything about it: ", element("code", {}, `atlas unit ${unit}${map.model ? ` --model ${map.model}` : ""} --images YOUR-IMAGES`));
   return [ways, head, element("h3", {}, "Photographs that excite it the most"), shown, ...strongestCells(level, values, go),
     element("h3", {}, "Its values in the sample"), histogram(card), more];
 }

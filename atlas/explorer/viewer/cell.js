@@ -3,7 +3,7 @@
 // A sentence for those who hear the page.
 function summary(book, level, cell) {
   const name = nameOf(level, cell);
-  const called = !name ? "" : level.named ? `, ${name.text}` : `, speaks most for ${name.text}`;
+  const called = !name ? "" : labelledBy(level) === "names" ? `, ${name.text}` : `, speaks most for ${name.text}`;
   return `${placeOf(level, cell)} of ${level.grid}: ${level.count[cell]} activations${called}.`;
 }
 
@@ -16,9 +16,17 @@ function cellPanel({ book, level, cell, pinned, ...acts }) {
   if (Number.isFinite(score)) facts.push(`score ${score.toFixed(2)}`);
   const head = element("div", { class: "aa-cell-head" }, iconCanvas(level, cell, 112),
     element("div", {}, element("h2", {}, placeOf(level, cell)), quiet(`${level.grid} × ${level.grid} grid`),
-      element("p", {}, facts.join(", ")), pinned ? quiet("pinned; Escape or a click beside the map lets go") : ""));
+      element("p", {}, facts.join(", ")), tinted(level, cell), pinned ? quiet("pinned; Escape or a click beside the map lets go") : ""));
   return [head, ...evidence(level, cell), ...classBars(book, level, cell, acts.filterBy), ...exemplars(book, level, cell),
     ...channels(level, cell, acts.openCard), ...neighbours(level, cell, acts.go)];
+}
+
+// What the cell's colour stands for.
+function tinted(level, cell) {
+  if (!level.tint) return "";
+  const { ends } = level.map;
+  const what = ends ? `Effect on ${ends[1]} less effect on ${ends[0]}` : "Mean effect on the class";
+  return element("p", { class: "aa-tinted" }, `${what}: ${shownNumber(level.tint[cell])}`);
 }
 
 // The cell's name and what bears it out, or that none holds.

@@ -60,7 +60,7 @@ function drawNames(view, side, [left, top], [first, last, above, below]) {
   context.lineJoin = "round";
   context.globalAlpha = opacity;
   const nearness = NEAR.filter((from) => camera.side >= from).length - 1;
-  const regions = filter ? [] : (level.map.regions ?? []).filter((region) => region.level === nearness);
+  const regions = filter || labelledBy(level) === "classes" ? [] : (level.map.regions ?? []).filter((region) => region.level === nearness);
   for (const region of [...regions].sort((one, other) => other.share - one.share)) {
     const size = Math.round(Math.min(26, 13 + 40 * region.share) * (0.8 + 0.4 * (region.name.low - 0.5)));
     const [x, y] = camera.toScreen(...region.xy);
@@ -91,11 +91,11 @@ function drawNames(view, side, [left, top], [first, last, above, below]) {
   context.globalAlpha = 1;
 }
 
-// What a cell is called; where names were not looked for, the class that it changes most, if those mean anything.
+// What a cell is labelled with, as its figure is: its name, or the class that it changes most.
 function nameOf(level, cell) {
-  if (level.named) return level.names[cell];
+  if (labelledBy(level) === "names") return level.names[cell] ?? null;
   const label = level.top[cell * CELL_CLASSES];
-  return label >= 0 && level.map.speaking?.worth ? { text: level.book.className(label, level.map), low: 0.5 } : null;
+  return labelledBy(level) === "classes" && label >= 0 ? { text: level.book.className(label, level.map), low: 0.5 } : null;
 }
 
 // Whether a box lies on the map and over none of those taken, to which it is added.
@@ -173,4 +173,9 @@ function drawEnds({ context, camera, colors, shift = 0 }, ends) {
   context.textAlign = "right";
   context.fillText(`${right} →`, camera.width - 10 + shift, camera.height - 12);
   context.textAlign = "left";
+}
+
+// Pages of before say nothing of it: names where there are any, else classes if those mean anything.
+function labelledBy(level) {
+  return level.map.labels ?? (level.named ? "names" : level.map.speaking?.worth ? "classes" : "");
 }

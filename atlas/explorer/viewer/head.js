@@ -67,6 +67,7 @@ class Head {
     const grids = page.map().levels.map(({ grid }) => element("option", { value: grid }, `${grid} × ${grid}`));
     this.levels.replaceChildren(element("option", { value: "auto" }, "grid by zoom"), ...grids);
     this.levels.value = state.level ?? "auto";
+    for (const option of this.beside.options) option.hidden = option.value === String(state.map);
     this.beside.value = state.beside ?? "";
     this.plain.checked = state.plain;
     this.labels.checked = state.labels;

@@ -205,7 +205,7 @@ class _Pooled(nn.Module):
 
 @pytest.mark.parametrize("method", ["rollout", "attention"])
 def test_other_attention_is_refused_with_the_reason(method: str) -> None:
-    with pytest.raises(NotAllowedError, match="has none before class:1"):
+    with pytest.raises(NotAllowedError, match="has no attention that class:1 depends on"):
         attribute(toy_model(), _image(32), Unit("output", 1), method)
     with pytest.raises(NotAllowedError, match="16 queries on 4 keys"):
         attribute(_model(_Pooled()), _image(), Unit("output", 1), method)

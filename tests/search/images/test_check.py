@@ -54,6 +54,14 @@ def test_names_in_another_order_are_found_by_how_sure_the_network_is(photographs
     assert any("names of its classes seem to be in another order" in note for note in found.notes)
 
 
+def test_a_network_that_guesses_is_told_so(photographs: Path) -> None:
+    model = by_brightness(mean=(0.5,) * 3, std=(0.5,) * 3)
+    with torch.no_grad():
+        model.network[2].weight.zero_()  # type: ignore[index, operator, union-attr]
+    (note,) = search.check(model, photographs).notes
+    assert "20 right of 40 is what guessing among 2 classes gives" in note
+
+
 def test_what_has_no_classes_cannot_be_checked(photographs: Path) -> None:
     with pytest.raises(UserError, match="no classes to be right or wrong about"):
         search.check(by_brightness(activation="features"), photographs)
