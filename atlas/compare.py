@@ -227,13 +227,14 @@ def _lines(made: Comparison) -> list[str]:
         called = dict.fromkeys(row.name for row in first if row.name)
         kinds = dict.fromkeys(made.gradient.class_name(row.top[0][0]) for row in first if row.top)
         lone = sum(row.images == 1 for row in first)
-        text = f"{len(cells)} cells speak for {name} and against {other}"
+        said = [f"{len(cells)} cells speak for {name} and against {other}."]
         if kinds and speaking is not None and speaking.worth_saying:
-            text += f"; the first also speak for {', '.join(kinds)}"
+            said.append(f"The {len(first)} that tell most also speak for {', '.join(kinds)}.")
         if called:
-            text += f"; the first are called {', '.join(called)}"
-        text += "."
-        lines.append(text if not lone else f"{text} {lone} of the first {_SHOWN} are of a single image each.")
+            said.append(f"Names that hold among those {len(first)}: {', '.join(called)}.")
+        if lone:
+            said.append(f"{lone} of those {len(first)} are of a single image each.")
+        lines.append(" ".join(said))
     return lines
 
 

@@ -37,8 +37,8 @@ class Speaking:
     def told(self) -> str:
         """The measurement in words."""
         return (
-            f"the class that a cell's activations change most is among the {self.among} that others of its activations "
-            f"change most for {self.held:.1%} of {self.of:,} (chance {self.chance:.1%})"
+            f"the class that half of a cell's images change most; of {self.of:,} activations of the other half, it is "
+            f"one of the {self.among} that {self.held:.1%} change most (chance {self.chance:.1%})"
         )
 
 

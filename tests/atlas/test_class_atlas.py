@@ -271,7 +271,7 @@ def test_class_atlases_are_labelled_by_effects_where_these_mean_anything_in_all_
     assert labelled_by(made) == "classes"
     assert made.panel(labelled_by="classes").labels == made.speaks_for
     assert set(made.speaks_for) == {cell.key for cell in made.cells}
-    assert made.labels_told("classes").startswith("labels: the class that a cell's activations change most")
+    assert made.labels_told("classes").startswith("labels: the class that half of a cell's images change most; of ")
     effects = np.random.default_rng(0).normal(size=(len(made.xy), 200)).astype(np.float32)
     by_chance = replace(made, sample=replace(made.sample, effects=effects))
     assert by_chance.speaks_for == {}

@@ -22,7 +22,8 @@ def test_classes_that_a_cells_images_agree_on_are_right_of_those_that_did_not_ch
     assert found is not None
     assert (found.held, found.of, found.chance) == (1.0, CELLS * EACH // 2, 5 / CLASSES)
     assert found.worth_saying
-    assert "100.0% of 36 (chance 12.5%)" in found.told
+    assert "of 36 activations of the other half, it is one of the 5 that 100.0% change" in found.told
+    assert "(chance 12.5%)" in found.told
 
 
 def test_effects_that_images_do_not_share_are_right_by_chance_and_not_worth_saying() -> None:

@@ -62,7 +62,7 @@ function classBars(book, level, cell, filterBy) {
   const labels = [...level.top.slice(cell * CELL_CLASSES, (cell + 1) * CELL_CLASSES)];
   const most = Math.max(1e-9, ...effects.map(Math.abs));
   const { speaking } = level.map;
-  if (labels[0] >= 0 && speaking && !speaking.worth) return [quiet(`Classes are not listed: ${speaking.told}.`)];
+  if (labels[0] >= 0 && speaking && !speaking.worth) return [quiet(`Classes are not listed. Such a list would hold ${speaking.told}: too little.`)];
   const rows = labels.flatMap((label, place) => {
     if (label < 0) return [];
     const bar = element("span", { class: "aa-bar" });
@@ -71,7 +71,7 @@ function classBars(book, level, cell, filterBy) {
       element("span", { class: "aa-name" }, book.className(label, level.map)), element("span", { class: "aa-value" }, shownNumber(effects[place])), bar);
   });
   return rows.length ? [element("h3", {}, "Speaks for"), element("div", { class: "aa-classes", title: "how much each class's score falls with the usual activation in these places" }, ...rows),
-    ...(speaking ? [quiet(`Of other activations here, the first class is among the ${speaking.among} most changed for ${(100 * speaking.held).toFixed(1)} %.`)] : [])] : [];
+    ...(speaking ? [quiet(`Measured over the map: ${speaking.told}.`)] : [])] : [];
 }
 
 function exemplars(book, level, cell) {
