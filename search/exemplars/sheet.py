@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from featviz.network.layers import OUTPUT
 from featviz.progress import Progress, silent
 
 from ..images.decode import Box
@@ -40,27 +41,30 @@ def unit_sheet(found: Exemplars, layer: str, channel: int, *, tile: int = 128) -
     """All about one unit's images: the strongest, the ordinary, the near misses, the weakest.
 
     Of the strongest, above, the part that moves it; below, the whole image with that part outlined, dark where the unit
-    is not active (`search.focus.activation_masks`).
+    is not active (`search.focus.activation_masks`). Of a unit without places, such as a logit, the whole image alone.
     """
     made = chosen(found, layer, channel)
     strips = _strips(found, layer, channel)
-    small = tile * 5 // 8
+    placed, small = _has_places(found, layer), tile * 5 // 8
     head, caption, strip = 58, 40, 26 + small + 24
+    under = head + (2 * tile + _GAP if placed else tile)
     width = 2 * _GAP + max(len(made.exemplars), 6) * (tile + _GAP)
-    sheet = Image.new("RGB", (width, head + 2 * tile + _GAP + caption + len(strips) * strip + _GAP), PAPER)
+    sheet = Image.new("RGB", (width, under + caption + len(strips) * strip + _GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((2 * _GAP, 10), found.name_of(layer, channel), font=font(20), fill=INK)
     draw.text((2 * _GAP, 36), _statistics(found, layer, channel, made), font=font(12), fill=QUIET)
     for place, (entry, mask) in enumerate(zip(made.exemplars, _masks(found, layer, channel, made), strict=True)):
         left = 2 * _GAP + place * (tile + _GAP)
         image = found.images.open(entry.image)
-        sheet.paste(crop(image, entry.effective_box, tile), (left, head))
-        shaded = shade(image, mask, found.view(entry.image))
-        sheet.paste(whole(shaded, entry.effective_box, tile), (left, head + tile + _GAP))
+        if placed:
+            sheet.paste(crop(image, entry.effective_box, tile), (left, head))
+            shaded = shade(image, mask, found.view(entry.image))
+            sheet.paste(whole(shaded, entry.effective_box, tile), (left, head + tile + _GAP))
+        else:
+            sheet.paste(crop(image, (0, 0, *image.size), tile), (left, head))
         for line, text in enumerate((f"{entry.value:.3g}", _class(found.images, entry, tile))):
-            place_y = head + 2 * tile + _GAP + 4 + 16 * line
-            draw.text((left, place_y), text, font=font(12), fill=QUIET if line else INK)
-    top = head + 2 * tile + _GAP + caption
+            draw.text((left, under + 4 + 16 * line), text, font=font(12), fill=QUIET if line else INK)
+    top = under + caption
     for name, entries in strips.items():
         draw.text((2 * _GAP, top + 6), name, font=font(12), fill=INK)
         for place, (number, value) in enumerate(entries):
@@ -70,6 +74,11 @@ def unit_sheet(found: Exemplars, layer: str, channel: int, *, tile: int = 128) -
             draw.text((left, top + 28 + small), f"{value:.3g}", font=font(11), fill=QUIET)
         top += strip
     return sheet
+
+
+def _has_places(found: Exemplars, layer: str) -> bool:
+    """Whether the layer's units are seen at places of the image."""
+    return found.layers[layer].grid != (1, 1)
 
 
 def _strips(found: Exemplars, layer: str, channel: int) -> dict[str, list[tuple[int, float]]]:
@@ -122,9 +131,11 @@ def layer_sheet(
 
 
 def called(found: Exemplars, layer: str, channel: int, width: int = 92) -> str:
-    """The unit's name where one holds, as much as fits."""
+    """A class's name; any other unit's where one holds; as much as fits."""
     known = found.called.get((layer, channel))
     text = known.name.text if known is not None and known.name is not None else ""
+    if layer == OUTPUT and channel < len(found.model.labels):
+        text = found.model.labels[channel]
     while font(11).getlength(text) > width and len(text) > 4:
         text = text[:-2] + "…"
     return text
@@ -190,8 +201,9 @@ def _crops(images: Images, requests: Sequence[_Request], progress: Progress) -> 
 
 def _statistics(found: Exemplars, layer: str, channel: int, made: DiverseExemplars) -> str:
     known = found.layers[layer].statistics
+    of = f"{found.reduce} over the map, " if _has_places(found, layer) else ""
     text = (
-        f"{found.reduce} over the map, {int(known.count[channel])} images: median {known.quantile(0.5)[channel]:.3g}, "
+        f"{of}{int(known.count[channel])} images: median {known.quantile(0.5)[channel]:.3g}, "
         f"99 % below {known.quantile(0.99)[channel]:.3g}, largest {known.greatest[channel]:.3g}, "
         f"above zero {known.positive[channel]:.0%}"
     )

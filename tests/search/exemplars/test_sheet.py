@@ -9,7 +9,7 @@ from PIL import Image
 from toys import noise_folder, toy_model
 
 from search.exemplars.exemplars import exemplars
-from search.exemplars.sheet import MARK, crop, layer_sheet, shade, unit_sheet, whole
+from search.exemplars.sheet import MARK, called, crop, layer_sheet, shade, unit_sheet, whole
 from search.images.images import open_images
 
 
@@ -52,6 +52,19 @@ def test_sheets_hold_every_exemplar(tmp_path: Path, count: int) -> None:
     first = found["4", 0][0]
     expected = np.asarray(crop(found.images.open(first.image), first.effective_box, 24))
     assert np.array_equal(overview[40:64, 8 + 44 : 8 + 68], expected)
+
+
+def test_a_unit_without_places_has_no_part_that_is_outlined(tmp_path: Path) -> None:
+    found = exemplars(toy_model(), open_images(noise_folder(tmp_path, 6)), "output", k=3)
+    pixels = np.asarray(unit_sheet(found, "output", 2, tile=64))
+    for place, entry in enumerate(found["output", 2]):
+        left = 16 + place * 72
+        image = found.images.open(entry.image)
+        assert np.array_equal(pixels[58:122, left : left + 64], np.asarray(crop(image, (0, 0, *image.size), 64)))
+    mark = [int(MARK[place : place + 2], 16) for place in (1, 3, 5)]
+    assert not (pixels == mark).all(2).any()
+    assert called(found, "output", 2) == "c"
+    assert called(found, "output", 2, width=0) == "c"
 
 
 def test_from_python_exemplars_show_and_save_themselves(tmp_path: Path) -> None:
