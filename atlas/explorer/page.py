@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from featviz.draw.certificate import Certificate
+from featviz.draw.transforms import NOISE
 
 from ..grid import Cell
 
@@ -69,19 +70,22 @@ def evidence(entry: Certificate) -> list[str]:
         parts.append(f"{entry.gain:.1f} × that of the strongest images, in noisy views both")
     elif entry.z is not None:
         parts.append(f"{entry.z:.1f} × as far above the data set's median as its maximum")
-    if entry.robustness is not None:
-        parts.append(f"{entry.robustness:.0%} of its clean activation")
+    if entry.clean is not None:
+        strongest = "" if entry.clean_max is None else f", the strongest image {entry.clean_max:.3g}"
+        parts.append(f"in a clean pass {entry.clean:.3g}{strongest}")
     if entry.rank is not None and entry.selectivity is not None:
         parts.append(f"rank {entry.rank} in its layer (z {entry.selectivity:.1f})")
     if entry.slope_error is not None:
         parts.append(f"spectrum {entry.slope_error:.2f} off the photographs'")
     path = [step.score for step in (entry.path_similarity or {}).values() if step.score is not None]
     if path:
-        parts.append(f"path similarity {fmean(path):.2f}")
+        parts.append(f"path similarity {fmean(path):.2f} (1: as the images that excite it, 0: as others)")
     if entry.mis is not None and entry.mis_accuracy is not None:
         parts.append(f"MIS {entry.mis:.2f} ({entry.mis_accuracy:.0%} right)")
     if entry.dead:
         parts.append("dead")
+    if entry.noise is not None and entry.noise < NOISE:
+        parts.append(f"drawn through noise up to {entry.noise:.2g}: more would blind the network")
     if entry.rescued:
         parts.append(f"no gradient of its own at {entry.rescued} steps")
     return parts

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 from PIL import Image
 from toys import noise_folder, toy_model
 
+from atlas.explorer.page import evidence
 from atlas.render import render_units
+from featviz.draw.certificate import Certificate
 from featviz.draw.drawing import Drawing
 from featviz.draw.robust import robust_views
 from featviz.errors import UserError
@@ -276,3 +279,13 @@ def test_a_gain_is_over_the_strongest_images_in_the_same_views(tmp_path: Path, n
         own = (torch.from_numpy(np.array(picture)).float() / 255).flatten(0, 1).std(0, correction=0)
     assert made.natural is bool(((own >= lowest) & (own <= highest)).all())
     assert made.contrast == pytest.approx(float(own.mean()), rel=1e-4)
+
+
+def test_a_page_says_what_a_picture_reaches_beside_the_strongest_image_and_through_how_much_noise() -> None:
+    entry = Certificate("a:0", "", "a.png", 2.0, 12.8, 0.2, None, None, 0.0, -1.0, clean_max=15.7, noise=0.2)
+    told = evidence(entry)
+    assert "in a clean pass 12.8, the strongest image 15.7" in told
+    assert "drawn through noise up to 0.2: more would blind the network" in told
+    usual = evidence(replace(entry, noise=0.4, clean_max=None))
+    assert "in a clean pass 12.8" in usual
+    assert not any("noise" in each for each in usual)
