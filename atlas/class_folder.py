@@ -306,11 +306,7 @@ def cells_section(panel: ClassPanel) -> Section:
 
 def page_facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """How it was made, for a page; of activations how many there were, not how many were asked for."""
-    settings = {
-        name: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-        for name, value in manifest["settings"].items()
-        if name != "samples"
-    }
+    settings = {name: value for name, value in manifest["settings"].items() if name != "samples"}
     return {
         "model": manifest["model"],
         **settings,

@@ -13,7 +13,7 @@ from ..channels import named_channels
 from .blocks import picture, sheets
 from .cards import channel_cards
 from .flow import flows
-from .html import cell_text
+from .html import cell_text, told
 from .leaf import Leaf, level_of
 from .names import add_names
 from .thumbs import THUMB, Thumbs
@@ -67,7 +67,7 @@ def make_book(
     manifest = {
         "format": FORMAT,
         "title": title,
-        "facts": {name: str(value) for name, value in facts.items()},
+        "facts": {name: text for name, value in facts.items() if (text := told(value))},
         "notes": list(notes),
         "reports": [_report(number, each, blocks) for number, each in enumerate(reports)],
         "links": list((links or {}).items()),

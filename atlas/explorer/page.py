@@ -16,6 +16,7 @@ from featviz.draw.certificate import Certificate
 from featviz.draw.transforms import NOISE
 
 from ..grid import Cell
+from .html import told
 
 # Bytes from which a sheet is embedded as JPEG, and how long that format's sides can be.
 _LARGE, _JPEG_LIMIT = 1_000_000, 65_500
@@ -105,7 +106,11 @@ def document(title: str, body: str, *, style: str = "", script: str = "") -> str
 
 
 def facts_table(facts: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><th>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>" for key, value in facts.items())
+    rows = "".join(
+        f"<tr><th>{escape(str(key))}</th><td>{escape(text)}</td></tr>"
+        for key, value in facts.items()
+        if (text := told(value))
+    )
     return f"<h2>How it was made</h2><table>{rows}</table>"
 
 

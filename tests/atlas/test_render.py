@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from toys import noise_folder, toy_model
 
-from atlas.explorer.page import evidence
+from atlas.explorer.html import told
+from atlas.explorer.page import evidence, facts_table
 from atlas.render import render_units
 from featviz.draw.certificate import Certificate
 from featviz.draw.drawing import Drawing
@@ -289,3 +290,16 @@ def test_a_page_says_what_a_picture_reaches_beside_the_strongest_image_and_throu
     usual = evidence(replace(entry, noise=0.4, clean_max=None))
     assert "in a clean pass 12.8" in usual
     assert not any("noise" in each for each in usual)
+
+
+def test_facts_are_told_as_a_reader_wants_them() -> None:
+    facts = {"value": 12.803912162780762, "path": {"a": {"picture": 0.25, "score": None}}, "none": None, "label": "",
+             "grid": (20, 40), "alive": True, "seed": 0}  # fmt: skip
+    assert {name: told(value) for name, value in facts.items()} == {
+        "value": "12.8", "path": "a picture 0.25", "none": "", "label": "", "grid": "20, 40", "alive": "yes",
+        "seed": "0",
+    }  # fmt: skip
+    table = facts_table(facts)
+    assert "12.8" in table
+    assert "none" not in table
+    assert "label" not in table
