@@ -335,7 +335,8 @@ def _certify(
                     seed=drawing.seed,
                     facet=number + 1,
                     rescued=int(arrays["rescued"][number]),
-                    noise=round(float(arrays["noise"]), 3),
+                    # Of pictures that an earlier version has kept, it is not known.
+                    noise=round(float(arrays["noise"]), 3) if "noise" in arrays else None,
                     reference=reference,
                 )
             )
